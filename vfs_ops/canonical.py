@@ -1,0 +1,111 @@
+"""Canonical JSON, the ids made of it, and the names and formats that documents may have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vfs_ops.errors import InvalidNameError, NewerFormatError, SpecError
+
+FORMAT_VERSION: Final = 1
+"""Version of everything on the store. Readers refuse newer ones."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def canonical_json(document: Mapping[str, Any]) -> bytes:
+    """Encode a document so that equal documents give equal bytes.
+
+    Keys are sorted, no white space is written, text is UTF-8, floats are the shortest decimal that
+    reads back as the same double, and negative zero is zero.
+
+    Parameters
+    ----------
+    document
+        Nested mappings, lists, tuples, strings, booleans, integers, finite floats and None.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    SpecError
+        If a value is of another type, not finite, or no valid Unicode.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 1, "a": [0.5, None]})
+    b'{"a":[0.5,null],"b":1}'
+    """
+    try:
+        text = json.dumps(
+            _plain(document), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SpecError(f"text in a document is no valid Unicode: {error}; correct it") from error
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise SpecError(f"a document holds {value}; expected a finite number")
+        return value + 0.0  # turns -0.0 into 0.0
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise SpecError(f"a document has keys {list(value)!r}; expected text")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    raise SpecError(f"a document holds a {type(value).__name__}; expected JSON values")
+
+
+def document_id(document: Mapping[str, Any]) -> str:
+    """Return the id of a document: the SHA-256 of its canonical JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def is_id(text: str) -> bool:
+    """Tell whether `text` is a full id: 64 lower-case hexadecimal digits."""
+    return _ID.fullmatch(text) is not None
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can stand as one part of a key or as a name in the catalog.
+
+    Raises
+    ------
+    InvalidNameError
+        Unless it matches ``[a-z0-9][a-z0-9._-]{0,127}``.
+    """
+    if _NAME.fullmatch(name) is None:
+        shown = name if len(name) <= 60 else name[:57] + "..."
+        raise InvalidNameError(
+            f"{shown!r} cannot be a name; expected lower-case letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit, 128 characters at most; choose another name"
+        )
+    return name
+
+
+def check_format(document: Mapping[str, Any], what: str) -> None:
+    """Refuse a stored document of a newer format.
+
+    Raises
+    ------
+    NewerFormatError
+        If ``document["format"]`` is not an integer up to `FORMAT_VERSION`.
+    """
+    version = document.get("format")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise NewerFormatError(
+            f"{what} has format {version!r}; this version reads up to {FORMAT_VERSION}; "
+            "upgrade visual-feature-search"
+        )
