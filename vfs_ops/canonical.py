@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vfs_ops.errors import InvalidNameError, NewerFormatError, SpecError
+from vfs_ops.errors import DamagedError, InvalidNameError, NewerFormatError, SpecError
 
 FORMAT_VERSION: Final = 1
 """Version of everything on the store. Readers refuse newer ones."""
@@ -66,6 +66,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     raise SpecError(f"a document holds a {type(value).__name__}; expected JSON values")
+
+
+def parse_json(data: bytes, what: str) -> dict[str, Any]:
+    """Parse a stored JSON object.
+
+    Raises
+    ------
+    DamagedError
+        If it is no JSON object.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{what} is no JSON ({error}); it was changed or cut off") from error
+    if not isinstance(document, dict):
+        raise DamagedError(f"{what} is a JSON {type(document).__name__}; expected an object")
+    return document
 
 
 def document_id(document: Mapping[str, Any]) -> str:
