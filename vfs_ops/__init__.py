@@ -1,0 +1,65 @@
+"""Visual Feature Search: what a vision model's layer considers similar, found exactly.
+
+The names here are loaded when they are first used, so that importing one module of this package
+loads neither torch nor Dask.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vfs_ops.builder import build as build
+    from vfs_ops.builder import plan_build as plan_build
+    from vfs_ops.caches import Cache as Cache
+    from vfs_ops.caches import open_cache as open_cache
+    from vfs_ops.datasets import Dataset as Dataset
+    from vfs_ops.datasets import open_dataset as open_dataset
+    from vfs_ops.extract import FeatureExtractor as FeatureExtractor
+    from vfs_ops.hits import Hits as Hits
+    from vfs_ops.ingestion import ingest as ingest
+    from vfs_ops.layers import list_layers as list_layers
+    from vfs_ops.models import load_model as load_model
+    from vfs_ops.queries import Query as Query
+    from vfs_ops.queries import query_from_image as query_from_image
+    from vfs_ops.queries import query_from_row as query_from_row
+    from vfs_ops.scan import search as search
+    from vfs_ops.spec import Preprocessing as Preprocessing
+    from vfs_ops.spec import Resize as Resize
+    from vfs_ops.storage import Workspace as Workspace
+    from vfs_ops.verification import verify as verify
+
+_MODULE_OF = {
+    "Cache": "caches",
+    "Dataset": "datasets",
+    "FeatureExtractor": "extract",
+    "Hits": "hits",
+    "Preprocessing": "spec",
+    "Query": "queries",
+    "Resize": "spec",
+    "Workspace": "storage",
+    "build": "builder",
+    "ingest": "ingestion",
+    "list_layers": "layers",
+    "load_model": "models",
+    "open_cache": "caches",
+    "open_dataset": "datasets",
+    "plan_build": "builder",
+    "query_from_image": "queries",
+    "query_from_row": "queries",
+    "search": "scan",
+    "verify": "verification",
+}
+
+__all__ = list(_MODULE_OF)  # noqa: PLE0605  # the names above, which type checkers see
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'vfs_ops' has no attribute {name!r}")
+    return getattr(import_module(f"vfs_ops.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

@@ -1,0 +1,238 @@
+"""The work of a build: images through the model into whole shards, decoding and writing beside it.
+
+Threads decode ahead of the model by a few batches; one thread converts, encodes and writes behind
+it. Both are bounded, so memory does not grow with the number of images. Batches start at multiples
+of the batch size and keep the place of unreadable images, so that a resumed build computes exactly
+what an undisturbed one does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vfs_ops.errors import ImageError
+from vfs_ops.layout import write_receipt, write_shard
+from vfs_ops.plans import Plan
+from vfs_ops.receipts import Receipt
+from vfs_ops.spec import CacheSpec, Preprocessing, shard_inputs
+from vfs_ops.storage import Workspace
+from vfs_ops.values import to_stored
+
+BATCHES_AHEAD: Final = 3
+"""Batches decoded before the model needs them."""
+BATCHES_BEHIND: Final = 3
+"""Batches the model may have finished before they are stored."""
+
+
+class Reader(Protocol):
+    """Where images come from; called from several threads."""
+
+    def read(self, row: int) -> Image.Image:
+        """Return the decoded image of a row; `ImageError` if it cannot be decoded."""
+
+
+class Extractor(Protocol):
+    """What the pipeline needs of a `vfs_ops.extract.FeatureExtractor`."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are prepared."""
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Fit an image to the model's input, shape (y, x, channel)."""
+
+    def features(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Compute the feature maps of a batch, an array (image, y, x, channel) per layer."""
+
+
+@dataclass(frozen=True)
+class PendingCache:
+    """A cache with shards to compute."""
+
+    layer: int
+    """Which of the extractor's outputs."""
+    spec: CacheSpec
+    plan: Plan
+    done: frozenset[int]
+    """Shards that have a receipt."""
+
+    def wants(self, row: int) -> bool:
+        """Tell whether the shard of a row is still to be computed."""
+        return row // self.plan.images_per_shard not in self.done
+
+
+def available_threads() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prepare_batches(
+    rows: Iterable[range],
+    reader: Reader,
+    extractor: Extractor,
+    threads: int,
+) -> Generator[tuple[range, NDArray[np.uint8], dict[int, str]]]:
+    """Decode and fit images batch by batch, a few batches ahead of whoever takes them.
+
+    Yields
+    ------
+    rows, pixels, reasons
+        The batch's rows; pixels of shape (image, y, x, channel), zeros for unreadable images; and
+        why those are unreadable, by row.
+    """
+    height, width = extractor.preprocessing.input_size
+    shape = (height, width, extractor.preprocessing.channels)
+
+    def prepare(row: int) -> NDArray[np.uint8] | str:
+        try:
+            return extractor.prepare(reader.read(row))
+        except ImageError as error:
+            return str(error)
+
+    with _pool(threads, "decode") as pool:
+        waiting: deque[tuple[range, list[Future[NDArray[np.uint8] | str]]]] = deque()
+        upcoming = iter(rows)
+        while True:
+            while len(waiting) <= BATCHES_AHEAD and (batch := next(upcoming, None)) is not None:
+                waiting.append((batch, [pool.submit(prepare, row) for row in batch]))
+            if not waiting:
+                return
+            batch, futures = waiting.popleft()
+            pixels = np.zeros((len(batch), *shape), np.uint8)
+            reasons: dict[int, str] = {}
+            for place, (row, future) in enumerate(zip(batch, futures, strict=True)):
+                prepared = future.result()
+                if isinstance(prepared, str):
+                    reasons[row] = prepared
+                else:
+                    pixels[place] = prepared
+            yield batch, pixels, reasons
+
+
+def compute_shards(
+    workspace: Workspace,
+    pending: Sequence[PendingCache],
+    extractor: Extractor,
+    reader: Reader,
+    digests: NDArray[np.uint8],
+    *,
+    threads: int,
+    on_images: Callable[[int], None],
+) -> None:
+    """Compute and store every shard that has no receipt, all caches in one pass over the images.
+
+    Parameters
+    ----------
+    pending
+        Caches of the same images and the same batch size.
+    digests
+        Content digests of the images, shape (image, 32).
+    threads
+        Decoding threads.
+    on_images
+        Told the number of images that went through the model, batch by batch.
+
+    Raises
+    ------
+    VfsError
+        Whatever reading, the model or storing raises; finished shards stay.
+    """
+    size, count = pending[0].plan.batch_size, pending[0].plan.images
+    wanted = (
+        range(start, min(start + size, count))
+        for start in range(0, count, size)
+        if any(cache.wants(start) for cache in pending)
+    )
+    assemblers = [_Assembler(workspace, cache, digests) for cache in pending]
+    batches = prepare_batches(wanted, reader, extractor, threads)
+    with closing(batches), _pool(1, "store") as writer:
+        behind: deque[Future[None]] = deque()
+        for rows, pixels, reasons in batches:
+            maps = extractor.features(pixels)
+            while len(behind) >= BATCHES_BEHIND:
+                behind.popleft().result()
+            behind.append(writer.submit(_store, assemblers, rows, maps, reasons))
+            on_images(len(rows))
+        for future in behind:
+            future.result()
+
+
+def _store(
+    assemblers: Sequence[_Assembler],
+    rows: range,
+    maps: Sequence[NDArray[np.float32]],
+    reasons: dict[int, str],
+) -> None:
+    for assembler in assemblers:
+        if assembler.cache.wants(rows.start):
+            assembler.add(rows, maps[assembler.cache.layer], reasons)
+
+
+@dataclass
+class _Assembler:
+    """Gathers batches into one whole shard at a time, and stores it."""
+
+    workspace: Workspace
+    cache: PendingCache
+    digests: NDArray[np.uint8]
+    stored: NDArray[Any] | None = None
+    reasons: dict[int, str] = field(default_factory=dict)
+    started: float = 0.0
+
+    def add(self, rows: range, maps: NDArray[np.float32], reasons: dict[int, str]) -> None:
+        plan = self.cache.plan
+        shard = rows.start // plan.images_per_shard
+        whole = plan.shard_rows(shard)
+        if self.stored is None:
+            self.stored = np.empty((len(whole), *plan.image_shape), plan.dtype)
+            self.reasons, self.started = {}, time.monotonic()
+        if reasons:
+            maps = maps.copy()  # other layers and callers keep theirs
+            maps[[row - rows.start for row in reasons]] = 0
+        values, finite = to_stored(maps, plan.dtype)
+        self.stored[rows.start - whole.start : rows.stop - whole.start] = values
+        self.reasons.update(reasons)
+        for place in np.flatnonzero(~finite).tolist():
+            self.reasons[rows.start + place] = "the model's features of this image are not finite"
+        if rows.stop == whole.stop:
+            self._write(shard, whole, self.stored)
+            self.stored = None
+
+    def _write(self, shard: int, rows: range, stored: NDArray[Any]) -> None:
+        fields = write_shard(self.workspace, self.cache.plan, shard, stored, self.reasons)
+        receipt = Receipt(
+            **fields,
+            inputs=shard_inputs(
+                self.cache.spec,
+                (digest.tobytes() for digest in self.digests[rows.start : rows.stop]),
+            ),
+            seconds=round(time.monotonic() - self.started, 3),
+            host=socket.gethostname(),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_receipt(self.workspace, self.cache.spec.id, receipt)
+
+
+@contextmanager
+def _pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Make a pool of threads that drops what it has not begun when its user fails."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"vfs-{name}")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

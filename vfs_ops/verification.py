@@ -1,0 +1,103 @@
+"""Read everything of a cache again and name what is not as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vfs_ops.caches import Cache
+from vfs_ops.errors import DamagedError, NotFoundError
+from vfs_ops.layout import features_key, read_probe, read_receipts, sha256, sq_norm_key, valid_key
+from vfs_ops.progress import Progress, ProgressCallback, silent
+from vfs_ops.receipts import Receipt
+from vfs_ops.shards import decode_features
+from vfs_ops.spec import shard_inputs
+from vfs_ops.values import squared_norms
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a cache."""
+
+    shard: int | None
+    """The shard; None where the cache as a whole is meant."""
+    what: str
+    """What was found and what was expected."""
+
+
+def verify(cache: Cache, *, progress: ProgressCallback = silent) -> list[Problem]:
+    """Check every object of a cache against its receipts, and the receipts against the images.
+
+    Opening the cache has checked its documents, its Zarr metadata and the table of receipts. This
+    reads every shard: its arrays must have the digests of the receipt, decode, agree with each
+    other, and stem from the images of the dataset.
+
+    Parameters
+    ----------
+    cache
+        An opened cache.
+    progress
+        Told how many shards are checked.
+
+    Returns
+    -------
+    list of Problem
+        Empty if the cache is whole.
+
+    Raises
+    ------
+    AccessError, UnavailableError, StorageError
+        If the storage fails, which says nothing about the cache.
+    """
+    problems: list[Problem] = []
+    digests = cache.dataset.digests()
+    try:
+        read_probe(cache.workspace, cache.plan)
+    except (NotFoundError, DamagedError) as error:
+        problems.append(Problem(None, str(error)))
+    if cache.workspace.writable:  # a read-only server cannot list the single receipts
+        single = read_receipts(cache.workspace, cache.plan)
+        for receipt in cache.receipts:
+            if single.get(receipt.shard) != receipt:
+                problems.append(Problem(receipt.shard, "its receipt is missing or was changed"))
+    for receipt in cache.receipts:
+        rows = digests[receipt.start : receipt.stop]
+        if receipt.inputs != shard_inputs(cache.spec, (row.tobytes() for row in rows)):
+            problems.append(Problem(receipt.shard, "was computed from other images or settings"))
+        problems.extend(Problem(receipt.shard, what) for what in _check_shard(cache, receipt))
+        progress(Progress("verify", receipt.shard + 1, cache.shard_count, "shards"))
+    return problems
+
+
+def _check_shard(cache: Cache, receipt: Receipt) -> Iterator[str]:
+    keys = {
+        "features": (features_key(cache.id, receipt.shard), receipt.features),
+        "sq_norm": (sq_norm_key(cache.id, receipt.shard), receipt.sq_norm),
+        "valid": (valid_key(cache.id, receipt.shard), receipt.valid),
+    }
+    stored: dict[str, bytes] = {}
+    for name, (key, digest) in keys.items():
+        data = cache.workspace.read_optional(key)
+        if data is None:
+            yield f"{name} is missing"
+        elif sha256(data) != digest:
+            yield f"{name} ({len(data)} bytes) has another digest than its receipt says"
+        else:
+            stored[name] = data
+    if len(stored) < len(keys):
+        return
+    count, plan = receipt.stop - receipt.start, cache.plan
+    try:
+        features = decode_features(stored["features"], count, plan, f"shard {receipt.shard}")
+    except DamagedError as error:
+        yield str(error)
+        return
+    norms = np.frombuffer(stored["sq_norm"], "<f4").reshape(-1, *plan.grid)
+    if not np.array_equal(norms[:count], squared_norms(features)):
+        yield "sq_norm does not fit the features"
+    valid = np.frombuffer(stored["valid"], np.bool_)[:count]
+    invalid = {receipt.start + place for place in np.flatnonzero(~valid).tolist()}
+    if invalid != {row for row, _ in receipt.invalid}:
+        yield "valid does not fit the receipt"
