@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from vfs_ops.errors import (
     AccessError,
@@ -39,7 +40,8 @@ class FileStat:
     size: int
     """Bytes."""
     token: str
-    """Changes when the file does: its ETag where the store has one, else size and time."""
+    """Changes when the file does: its ETag where the store has one, else size and time.
+    Empty where the store tells neither; such a file is never known to be unchanged."""
 
 
 def normalize_url(text: str, protocols: tuple[str, ...] = WORKSPACE_PROTOCOLS) -> str:
@@ -63,7 +65,7 @@ def normalize_url(text: str, protocols: tuple[str, ...] = WORKSPACE_PROTOCOLS) -
     if "\x00" in text or not text:
         raise InvalidUrlError(f"{text!r} is no URL or path; give one")
     if "://" not in text:
-        return "file://" + Path(text).expanduser().absolute().as_posix().rstrip("/")
+        return "file://" + (Path(text).expanduser().absolute().as_posix().rstrip("/") or "/")
     parts = urlsplit(text)
     if parts.scheme not in protocols:
         raise InvalidUrlError(
@@ -80,7 +82,10 @@ def normalize_url(text: str, protocols: tuple[str, ...] = WORKSPACE_PROTOCOLS) -
             f"the URL of host {parts.hostname} carries a signature; signed URLs expire and are "
             "secrets, so give the plain URL and put credentials into the environment"
         )
-    return text.rstrip("/")
+    rest = text.partition("://")[2].rstrip("/")
+    if not rest and parts.scheme not in ("file", "memory"):
+        raise InvalidUrlError(f"{text!r} names no host or bucket; give one")
+    return f"{parts.scheme}://{rest or ('/' if parts.scheme == 'file' else '')}"
 
 
 @contextlib.contextmanager
@@ -117,6 +122,20 @@ def read_url(url: str) -> bytes:
     filesystem = _filesystem(url.partition("://")[0])
     with storage_errors(url):
         return bytes(filesystem.cat_file(filesystem._strip_protocol(url)))
+
+
+def stat_url(url: str) -> FileStat:
+    """Return size and change token of one file at a full remote URL.
+
+    Raises
+    ------
+    InvalidUrlError
+        If the protocol is not a remote one.
+    """
+    url = normalize_url(url, REMOTE_PROTOCOLS)
+    filesystem = _filesystem(url.partition("://")[0])
+    with storage_errors(url):
+        return _stat(url, filesystem.info(filesystem._strip_protocol(url)))
 
 
 @lru_cache(maxsize=64)
@@ -168,7 +187,7 @@ class Folder:
                 f"{relative[:200]!r} could leave its folder; expected a relative path without "
                 "'..', '.' or empty parts"
             )
-        return str(self.filesystem._strip_protocol(self.url)) + "/" + relative
+        return str(self.filesystem._strip_protocol(self.url)).rstrip("/") + "/" + relative
 
     def read(self, relative: str, start: int | None = None, stop: int | None = None) -> bytes:
         """Read a file, or its bytes `start` to `stop`; a negative start counts from the end.
@@ -210,17 +229,30 @@ class Folder:
     def walk(self, relative: str = "") -> list[FileStat]:
         """List all files below a folder, recursively, sorted by path.
 
+        Symbolic links to files are listed as the files they lead to; links to folders are not
+        followed, since they may lead round in circles.
+
         Returns
         -------
         list of FileStat
             With paths relative to this folder's URL; empty if the folder is not there.
+
+        Raises
+        ------
+        AccessError, UnavailableError, StorageError
+            If any part of it cannot be listed.
         """
         top, root = self.path_of(relative), self.path_of("")
+        local = isinstance(self.filesystem, LocalFileSystem)
         with storage_errors(f"{self.url}/{relative}"):
-            try:
-                found = self.filesystem.find(top, detail=True)
-            except FileNotFoundError:
+            if not self.filesystem.isdir(top):
                 return []
+            # fsspec leaves out local folders that it may not list, unless told otherwise
+            options = {"on_error": "raise"} if local else {}
+            found = self.filesystem.find(top, detail=True, **options)
+        for name in [name for name, info in found.items() if info.get("islink")]:
+            with storage_errors(f"file {name}, a symbolic link"):
+                found[name] = self.filesystem.info(name)
         stats = [
             _stat(name[len(root) :].lstrip("/"), info)
             for name, info in found.items()
@@ -234,5 +266,6 @@ def _stat(path: str, info: dict[str, Any]) -> FileStat:
     etag = info.get("ETag") or info.get("etag")
     if etag:
         return FileStat(path, size, f"etag:{str(etag).strip(chr(34))}")
-    changed = info.get("mtime") or info.get("LastModified") or info.get("created")
-    return FileStat(path, size, f"time:{size}:{changed}")
+    names = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
+    changed = next((info[name] for name in names if info.get(name)), None)
+    return FileStat(path, size, "" if changed is None else f"time:{size}:{changed}")
