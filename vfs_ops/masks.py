@@ -96,11 +96,12 @@ def _check_mask(mask: NDArray[Any] | Image.Image, width: int, height: int) -> Pi
                 "the mask is uint8 and its largest value is 1; expected 0 to 255; "
                 "for a mask of 0 and 1 give mask.astype(bool)"
             )
-        return values.astype(np.uint8)
+        return values
     if values.dtype.kind == "f":
         if not ((values >= 0) & (values <= 1)).all():
             raise RegionError("the mask has values outside of 0 to 1; scale it, or give uint8")
-        return np.rint(values * 255).astype(np.uint8)
+        scaled: PixelMask = np.rint(values * 255).astype(np.uint8)
+        return scaled
     raise RegionError(f"the mask has dtype {values.dtype}; expected bool, uint8 or float")
 
 

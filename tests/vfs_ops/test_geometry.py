@@ -145,7 +145,7 @@ def test_a_window_box_is_in_pixels_of_the_original() -> None:
     [
         (np.zeros((100, 200), np.uint8), "empty"),
         (pixel_mask(200, 100, boxes=[(0, 0, 20, 100)]), "outside of what the model sees"),
-        (pixel_mask(200, 100, boxes=[(100, 50, 101, 51)]), "too little"),
+        (pixel_mask(2000, 1000, boxes=[(1000, 500, 1001, 501)]), "too little"),
     ],
 )
 def test_a_mask_that_selects_nothing_is_refused(mask: np.ndarray, message: str) -> None:
