@@ -52,7 +52,7 @@ _MODULE_OF = {
     "verify": "verification",
 }
 
-__all__ = list(_MODULE_OF)  # noqa: PLE0605  # the names above, which type checkers see
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

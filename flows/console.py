@@ -1,0 +1,145 @@
+"""What the command line says: results to standard output, progress and remarks to standard error."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from vfs_ops.progress import Progress, ProgressCallback
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(text: str) -> None:
+    """Write a remark for the person who waits."""
+    click.echo(text, err=True)
+
+
+def write_json(value: object) -> None:
+    """Write a result for a script."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_table(rows: Sequence[Mapping[str, object]], right: Sequence[str] = ()) -> None:
+    """Write rows as an aligned table.
+
+    Parameters
+    ----------
+    rows
+        All with the same keys, which become the headings.
+    right
+        Headings of columns that are aligned to the right.
+    """
+    if not rows:
+        return
+    headings = list(rows[0])
+    cells = [headings, *([_printable(row[heading]) for heading in headings] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(headings))]
+    for line in cells:
+        padded = [
+            cell.rjust(width) if heading in right else cell.ljust(width)
+            for heading, cell, width in zip(headings, line, widths, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def size(count: float) -> str:
+    """Write bytes as a person reads them.
+
+    Examples
+    --------
+    >>> size(1_568_000_000)
+    '1.6 GB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+@contextmanager
+def progress_shown() -> Iterator[ProgressCallback]:
+    """Show progress with rate and remaining time: a bar in a terminal, else a line now and then."""
+    if click.get_text_stream("stderr").isatty():
+        with _bars() as callback:
+            yield callback
+    else:
+        yield _Lines(time.monotonic)
+
+
+@contextmanager
+def _bars() -> Iterator[ProgressCallback]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}, {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, tuple[Any, _Rate]] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                task = bars.add_task(progress.stage, unit=progress.unit, rate="")
+                tasks[progress.stage] = task, _Rate(progress.done, time.monotonic())
+            task, rate = tasks[progress.stage]
+            shown = f"{rate.per_second(progress.done, time.monotonic()):.1f}/s"
+            bars.update(task, completed=progress.done, total=progress.total, rate=shown)
+
+        yield show
+
+
+class _Rate:
+    """Units a second since the first report; what was done before is not counted."""
+
+    def __init__(self, done: int, now: float) -> None:
+        self.first, self.started = done, now
+
+    def per_second(self, done: int, now: float) -> float:
+        return (done - self.first) / max(now - self.started, 1e-3)
+
+
+class _Lines:
+    """Writes a line for a stage's first and last report, and every few seconds between."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.stages: dict[str, tuple[_Rate, float]] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        now = self.clock()
+        finished = progress.done == progress.total
+        if progress.stage in self.stages:
+            rate, last = self.stages[progress.stage]
+            if not finished and now - last < _SECONDS_BETWEEN_LINES:
+                return
+        else:
+            rate = _Rate(progress.done, now)
+        self.stages[progress.stage] = rate, now
+        speed = rate.per_second(progress.done, now)
+        line = f"{progress.stage}: {progress.done}"
+        if progress.total is not None:
+            line += f" of {progress.total}"
+        line += f" {progress.unit}"
+        if speed > 0:
+            line += f", {speed:.1f}/s"
+            if progress.total is not None and not finished:
+                line += f", {(progress.total - progress.done) / speed:.0f} s left"
+        say(line)
+
+
+def _printable(value: object) -> str:
+    """Return text that cannot move the cursor or recolour the terminal."""
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
