@@ -77,8 +77,8 @@ def to_stored(
     largest = float(np.abs(kept).max(initial=0))
     if not np.isfinite(stored).all():
         raise FeatureRangeError(
-            f"features reach {largest:.4g}, which {dtype} cannot hold (up to "
-            f"{np.finfo(dtype).max:.4g}); build with dtype float32"
+            f"features reach {largest:.6g}, which {dtype} cannot hold (up to "
+            f"{np.finfo(dtype).max:.6g}); build with dtype float32"
         )
     cost = _cosine_cost(kept, stored, squared)
     if cost > MAX_COSINE_COST:

@@ -1,0 +1,62 @@
+import dataclasses
+
+import pytest
+
+from vfs_ops.errors import DamagedError, NewerFormatError
+from vfs_ops.receipts import Receipt, decode_receipts, encode_receipts
+
+
+def make_receipt(**changes):
+    values = {
+        "shard": 2,
+        "start": 64,
+        "stop": 96,
+        "inputs": "1" * 64,
+        "features": "2" * 64,
+        "sq_norm": "3" * 64,
+        "valid": "4" * 64,
+        "feature_bytes": 4711,
+        "invalid": ((65, "truncated"), (80, "no image")),
+        "seconds": 1.25,
+        "host": "node",
+        "finished": "2026-01-01T00:00:00+00:00",
+    }
+    return Receipt(**{**values, **changes})
+
+
+def test_single_receipts_round_trip():
+    assert Receipt.decode(make_receipt().encode()) == make_receipt()
+
+
+def test_all_receipts_round_trip_in_order_of_shards():
+    first = make_receipt(shard=0, start=0, stop=64, invalid=())
+    assert decode_receipts(encode_receipts([make_receipt(), first])) == [first, make_receipt()]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"null", b'{"format": 1}', b"[" * 100_000, b"\xff\xfe"]
+)
+def test_what_is_no_receipt_is_damaged(data):
+    with pytest.raises(DamagedError):
+        Receipt.decode(data)
+
+
+def test_what_is_no_table_is_damaged():
+    whole = encode_receipts([make_receipt()])
+    for data in (b"", b"PAR1", whole[:100], whole[:-10]):
+        with pytest.raises(DamagedError):
+            decode_receipts(data)
+
+
+def test_newer_receipts_are_refused():
+    with pytest.raises(NewerFormatError):
+        Receipt.decode(make_receipt().encode().replace(b'"format":1', b'"format":2'))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"stop": 64}, {"features": "x"}, {"invalid": ((96, "outside"),)}, {"shard": -1}],
+)
+def test_impossible_receipts_are_refused(changes):
+    with pytest.raises(DamagedError):
+        dataclasses.replace(make_receipt(), **changes)
