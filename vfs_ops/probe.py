@@ -1,0 +1,113 @@
+"""The probe: feature maps of one fixed image, which tell whether two extractors compute alike.
+
+A weights fingerprint says nothing about the code of a model. So a cache keeps the feature map of a
+synthetic image through the whole path (decoding rules, resize, crop, normalisation, model), and
+whoever queries it or resumes its build compares.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vfs_ops.errors import ExtractorMismatchError
+from vfs_ops.extract import FeatureExtractor
+from vfs_ops.images import decode_pixels
+
+PROBE_SIZE: Final = (480, 360)
+"""Width and height of the probe image, in pixels."""
+
+MIN_COSINE: Final = 0.999
+"""Least cosine similarity of a cell of two probes that agree."""
+
+MAX_NORM_CHANGE: Final = 0.05
+"""Largest relative difference of a cell's norms, of two probes that agree."""
+
+_FAINT: Final = 0.01  # of the mean norm: below, a cell is rounding noise and has no direction
+
+
+def probe_image() -> Image.Image:
+    """Return the probe image: gradients, stripes, a disc and noise; RGB, 480×360.
+
+    Made of integers alone, so that it is the same everywhere.
+    """
+    width, height = PROBE_SIZE
+    y, x = np.mgrid[0:height, 0:width].astype(np.int64)
+    stripes = (x + 2 * y) // 16 % 2 * 96
+    red = x * 255 // (width - 1)
+    green = y * 159 // (height - 1) + stripes
+    blue = 255 - (x + y) * 255 // (width + height - 2)
+    pixels = np.stack([red, green, blue], axis=-1)
+    disc = (x - 330) ** 2 + (y - 130) ** 2 < 80**2
+    pixels[disc] = (230, 60, 30)
+    pixels[230:340, 40:200] = _noise(110, 160)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def probe(extractor: FeatureExtractor) -> list[npt.NDArray[np.float32]]:
+    """Return the feature maps of the probe image.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Per layer of the extractor float32 of shape (grid y, grid x, channels).
+    """
+    pixels = extractor.prepare(decode_pixels(probe_image()))
+    return [features[0] for features in extractor.features(pixels[np.newaxis])]
+
+
+def check_probe(stored: npt.NDArray[Any], now: npt.NDArray[Any], what: str) -> None:
+    """Compare a stored probe with one made now.
+
+    In every cell the vectors must have a cosine similarity of at least `MIN_COSINE` and norms that
+    differ by at most `MAX_NORM_CHANGE`; cells of less than a hundredth of the mean norm must be as
+    faint in both. That lets other devices, library versions and precisions pass (bfloat16 too),
+    and stops another activation, resize or normalisation.
+
+    Parameters
+    ----------
+    stored, now
+        Of shape (grid y, grid x, channels), of any float dtype.
+    what
+        Names the extractor and the cache in the message.
+
+    Raises
+    ------
+    ExtractorMismatchError
+        If they differ, or either holds values that are not finite.
+    """
+    advice = "use the model code that the cache was built with, or build the cache anew"
+    if stored.shape != now.shape:
+        raise ExtractorMismatchError(
+            f"{what}: the probe has shape {now.shape}; the cache has {stored.shape}; {advice}"
+        )
+    ours, theirs = now.astype(np.float64), stored.astype(np.float64)
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        raise ExtractorMismatchError(
+            f"{what}: the probe holds values that are not finite; expected finite features; "
+            "compute in float32, or choose another layer"
+        )
+    norms, stored_norms = np.linalg.norm(ours, axis=-1), np.linalg.norm(theirs, axis=-1)
+    faint = _FAINT * stored_norms.mean()
+    clear = np.maximum(norms, stored_norms) > faint
+    products = (ours * theirs).sum(axis=-1)[clear]
+    cosine = products / np.maximum(norms * stored_norms, np.finfo(np.float64).tiny)[clear]
+    change = np.abs(norms - stored_norms)[clear] / np.maximum(norms, stored_norms)[clear]
+    lowest, largest = cosine.min(initial=1.0), change.max(initial=0.0)
+    if lowest < MIN_COSINE or largest > MAX_NORM_CHANGE:
+        raise ExtractorMismatchError(
+            f"{what}: the features of the probe image differ from the cache's (lowest cosine "
+            f"{lowest:.4f}, expected {MIN_COSINE}; norms by {largest:.1%}, expected at most "
+            f"{MAX_NORM_CHANGE:.0%}), though weights and preprocessing agree; {advice}"
+        )
+
+
+def _noise(height: int, width: int) -> npt.NDArray[np.int64]:
+    # A multiplicative hash of the position (Knuth's constant), modulo 2³².
+    index = np.arange(height * width * 3, dtype=np.uint64)
+    mixed = (index + np.uint64(1)) * np.uint64(2_654_435_761) % np.uint64(2**32)
+    mixed = (mixed ^ (mixed >> np.uint64(15))) * np.uint64(2_246_822_519) % np.uint64(2**32)
+    return (mixed >> np.uint64(24)).astype(np.int64).reshape(height, width, 3)
