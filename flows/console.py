@@ -1,4 +1,4 @@
-"""What the command line says: results to standard output, progress and remarks to standard error."""
+"""What the command line says: results to standard output, all else to standard error."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import make_plan
+from makers import make_plan, random_maps
 from numcodecs import Zstd
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
@@ -16,12 +16,6 @@ from vfs_ops.shards import (
     encode_features,
     index_bytes,
 )
-
-
-def random_features(plan, images, seed=0):
-    values = np.random.default_rng(seed).integers(-9, 9, (images, *plan.image_shape))
-    return values.astype(plan.dtype)
-
 
 plans = st.builds(
     lambda shard, chunk, dtype, codec: make_plan(
@@ -41,7 +35,7 @@ plans = st.builds(
 @given(plan=plans, data=st.data())
 def test_round_trip_whole_and_chunk_by_chunk(plan, data):
     images = data.draw(st.integers(1, plan.images_per_shard))
-    features = random_features(plan, images)
+    features = random_maps(plan, images)
     shard = encode_features(features, plan)
     np.testing.assert_array_equal(decode_features(shard, images, plan, "s"), features)
     index = decode_index(shard[-index_bytes(plan) :], images, plan, "s")
@@ -53,7 +47,7 @@ def test_round_trip_whole_and_chunk_by_chunk(plan, data):
 @settings(max_examples=25)
 def test_zarr_writes_and_reads_the_same(plan, data):
     images = data.draw(st.integers(1, plan.images_per_shard))
-    features = random_features(plan, images)
+    features = random_maps(plan, images)
     store = MemoryStore()
     array = zarr.create_array(
         store,
@@ -76,7 +70,7 @@ def test_zarr_writes_and_reads_the_same(plan, data):
 @pytest.mark.parametrize("codec", ["none", "zstd"])
 def test_every_single_byte_change_of_the_index_is_found(codec):
     plan = make_plan(codec=codec)
-    shard = bytearray(encode_features(random_features(plan, 30), plan))
+    shard = bytearray(encode_features(random_maps(plan, 30), plan))
     for place in range(len(shard) - index_bytes(plan), len(shard)):
         damaged = bytearray(shard)
         damaged[place] ^= 0x10
@@ -88,13 +82,13 @@ def test_every_single_byte_change_of_the_index_is_found(codec):
 @pytest.mark.parametrize("keep", [0, 1, 3, 40, -1, -20])
 def test_truncated_shards_are_refused(codec, keep):
     plan = make_plan(codec=codec)
-    shard = encode_features(random_features(plan, 30), plan)
+    shard = encode_features(random_maps(plan, 30), plan)
     with pytest.raises(DamagedError, match="shard 7"):
         decode_features(shard[:keep], 30, plan, "shard 7")
 
 
 def test_a_shard_of_another_plan_is_refused():
-    shard = encode_features(random_features(make_plan(), 30), make_plan())
+    shard = encode_features(random_maps(make_plan(), 30), make_plan())
     with pytest.raises(DamagedError):
         decode_features(shard, 20, make_plan(), "s")
     with pytest.raises(DamagedError):

@@ -1,0 +1,78 @@
+"""The command `vfs`. Commands import heavy modules when they run, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from flows.commands.build import build, ingest, layers
+from flows.commands.catalog import ls, show, verify
+from flows.commands.demo import demo
+from flows.commands.search import search
+from vfs_ops import errors
+from vfs_ops.storage import Workspace
+
+_EXIT_CODES: tuple[tuple[type[errors.VfsError], int], ...] = (
+    (errors.InputError, 2),
+    (errors.NotFoundError, 3),
+    (errors.MismatchError, 4),
+    (errors.IncompleteError, 4),
+    (errors.NewerFormatError, 5),
+    (errors.DamagedError, 5),
+    (errors.StorageError, 6),
+    (errors.MissingDependencyError, 7),
+)
+
+_EPILOG = """Exit codes: 0 done, 2 something given cannot be used, 3 not found, 4 does not match or
+is not finished, 5 damaged or too new, 6 the storage failed, 7 a package is missing, 130
+interrupted."""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-w",
+    "--workspace",
+    envvar="VFS_WORKSPACE",
+    default="vfs-workspace",
+    show_default=True,
+    show_envvar=True,
+    help="Folder or URL that holds datasets, caches and the catalog.",
+)
+@click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
+@click.version_option(package_name="visual-feature-search", prog_name="vfs")
+@click.pass_context
+def cli(context: click.Context, workspace: str, traceback: bool) -> None:
+    """Find the image regions that a vision model considers similar.
+
+    Start with `vfs demo`. With your own photos: `vfs ingest`, `vfs build`, `vfs search`.
+    """
+    context.obj = Workspace.at(workspace)
+
+
+for command in (demo, ingest, layers, build, ls, show, search, verify):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors become one line and an exit code."""
+    from_user = list(sys.argv[1:] if arguments is None else arguments)
+    # Images beyond the limit are refused with their name; Pillow's own remark would come twice.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    try:
+        outcome: Any = cli.main(from_user, prog_name="vfs", standalone_mode=False)
+        sys.exit(outcome if isinstance(outcome, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+    except errors.VfsError as error:
+        if "--traceback" in from_user:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))

@@ -1,0 +1,1 @@
+"""The subcommands of `vfs`, one module for each kind of work."""

@@ -1,0 +1,217 @@
+"""`vfs ingest`, `vfs layers`, `vfs build`: from images to a cache that can be searched."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+import catalog
+from catalog import Entry
+from flows.commands.options import json_option, model_options, threads_option
+from flows.console import progress_shown, say, size, write_json, write_table
+from vfs_ops.canonical import check_name
+from vfs_ops.errors import NotFoundError
+from vfs_ops.storage import Workspace
+
+
+@click.command()
+@click.argument("source")
+@click.option("--name", required=True, help="Name of the dataset in the catalog.")
+@click.option("--labels", help="For a folder: 'folder' (names of folders; the default) or a CSV.")
+@click.option("--path-column", help="For a table: the column of paths or URLs.")
+@click.option("--rehash", is_flag=True, help="Read all images again, even those unchanged.")
+@threads_option
+@json_option
+@click.pass_obj
+def ingest(
+    workspace: Workspace,
+    source: str,
+    name: str,
+    labels: str | None,
+    path_column: str | None,
+    rehash: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Make a dataset of images.
+
+    SOURCE is a folder of images, a CSV or Parquet table with a column of paths or URLs, a tar
+    shard or a folder of them (WebDataset), or torchvision:NAME. Run again, it reads what changed.
+    """
+    from vfs_ops import ingestion
+    from vfs_ops.source_names import named_source
+
+    check_name(name)
+    chosen = named_source(source, labels=labels, path_column=path_column)
+    try:
+        previous = catalog.open_dataset(workspace, name)
+    except NotFoundError:
+        previous = None
+    with progress_shown() as progress:
+        dataset = ingestion.ingest(
+            chosen,
+            workspace,
+            previous=previous,
+            rehash=rehash,
+            threads=threads,
+            progress=progress,
+        )
+    entry = catalog.register_dataset(workspace, name, dataset)
+    if as_json:
+        write_json(entry.document())
+        return
+    failed = dataset.unreadable_count
+    say(
+        f"dataset {name} (version {entry.version}, {dataset.id[:12]}): {dataset.count} images"
+        + (f", {failed} of them unreadable: `vfs show {name}` lists why" if failed else "")
+    )
+
+
+@click.command()
+@click.argument("model")
+@model_options
+@json_option
+def layers(model: str, weights: str | None, checkpoint: str | None, as_json: bool) -> None:
+    """List the layers of MODEL whose output is a feature map, with the size of a cache.
+
+    MODEL is efficientnet-lite0 (or 1, 2), torchvision:NAME or timm:NAME.
+    """
+    from vfs_ops.layers import list_layers
+    from vfs_ops.models import load_model
+
+    found = list_layers(load_model(model, weights=weights, checkpoint=checkpoint))
+    rows = [
+        {
+            "layer": info.name,
+            "grid": "×".join(str(cells) for cells in info.grid),
+            "channels": info.channels,
+            "stride": "×".join(f"{pixels:g}" for pixels in info.stride),
+            "50,000 images": size(info.cache_bytes(50_000)),
+        }
+        for info in found
+    ]
+    if as_json:
+        write_json(
+            [
+                {
+                    "layer": info.name,
+                    "grid": info.grid,
+                    "channels": info.channels,
+                    "stride": info.stride,
+                    "bytes_50000_images": info.cache_bytes(50_000),
+                }
+                for info in found
+            ]
+        )
+    else:
+        write_table(rows, right=("grid", "channels", "stride", "50,000 images"))
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--model", required=True, help="efficientnet-lite0, torchvision:NAME, timm:NAME.")
+@click.option("--layer", "layer_names", multiple=True, required=True, help="May be repeated.")
+@model_options
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32"
+)
+@click.option("--device", help="As cpu or cuda:0.  [default: a GPU if there is one]")
+@click.option("--images", help="Where the images are now, if not where they were ingested from.")
+@click.option("--dry-run", is_flag=True, help="Show what would be computed; write nothing.")
+@threads_option
+@json_option
+@click.pass_obj
+def build(
+    workspace: Workspace,
+    dataset: str,
+    model: str,
+    layer_names: tuple[str, ...],
+    weights: str | None,
+    checkpoint: str | None,
+    dtype: str,
+    precision: str,
+    device: str | None,
+    images: str | None,
+    dry_run: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Compute and keep the feature maps of DATASET at one or more layers of a model.
+
+    What exists is not computed again, and an interrupted build goes on where it stopped.
+    """
+    entry = catalog.find(workspace, dataset, "dataset")
+    from vfs_ops import builder
+    from vfs_ops.extract import FeatureExtractor
+    from vfs_ops.models import load_model
+
+    opened = catalog.open_dataset(workspace, dataset)
+    extractor = FeatureExtractor(
+        load_model(model, weights=weights, checkpoint=checkpoint),
+        layer_names,
+        precision=precision,  # type: ignore[arg-type]  # one of the choices above
+        device=device,
+    )
+    if dry_run:
+        planned = builder.plan_build(opened, extractor, dtype=dtype, images=images)  # type: ignore[arg-type]
+        rows = [
+            {
+                "layer": cache.spec.extractor.layer,
+                "shards": cache.plan.shard_count,
+                "finished": cache.finished_shards,
+                "to write": size(cache.bytes_to_write),
+                "codec": cache.plan.codec,
+                "cache": cache.spec.id[:12],
+            }
+            for cache in planned
+        ]
+        if as_json:
+            write_json(rows)
+        else:
+            write_table(rows, right=("shards", "finished", "to write"))
+        return
+    with progress_shown() as progress:
+        caches = builder.build(
+            opened,
+            extractor,
+            dtype=dtype,  # type: ignore[arg-type]
+            images=images,
+            threads=threads,
+            progress=progress,
+        )
+    entries = [
+        catalog.register_cache(
+            workspace,
+            cache_name(entry.name, cache.spec.extractor.model, info.name),
+            cache,
+            dataset_name=entry.name,
+        )
+        for cache, info in zip(caches, extractor.infos, strict=True)
+    ]
+    _report(entries, as_json)
+
+
+def cache_name(dataset: str, model: str, layer: str) -> str:
+    """Return the catalog's name of a cache.
+
+    Examples
+    --------
+    >>> cache_name("photos", "torchvision:resnet50", "layer4")
+    'photos-resnet50-layer4'
+    """
+    text = "-".join((dataset, model.rpartition(":")[2], layer)).lower()
+    return check_name(re.sub(r"[^a-z0-9._-]+", "-", text)[:128])
+
+
+def _report(entries: list[Entry], as_json: bool) -> None:
+    if as_json:
+        write_json([entry.document() for entry in entries])
+        return
+    for entry in entries:
+        facts = entry.facts
+        say(
+            f"cache {entry.name} ({entry.id[:12]}): {facts['images']} images, "
+            f"{size(facts['bytes'])} of features"
+        )

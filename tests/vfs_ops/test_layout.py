@@ -1,0 +1,172 @@
+import dataclasses
+import json
+import threading
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from makers import make_cache_spec, make_plan, random_maps
+
+from vfs_ops import layout
+from vfs_ops.errors import DamagedError, IncompleteError, NewerFormatError, StorageFullError
+from vfs_ops.receipts import Receipt
+from vfs_ops.spec import shard_inputs
+from vfs_ops.storage import Workspace
+from vfs_ops.values import squared_norms
+
+SPEC = make_cache_spec()
+
+
+@pytest.fixture(params=["file", "memory"])
+def workspace(request, tmp_path):
+    if request.param == "file":
+        yield Workspace.at(str(tmp_path / "workspace"))
+        return
+    made = Workspace.in_memory()
+    yield made
+    made.delete("caches")
+
+
+def plan_of(spec=SPEC, **changes):
+    return make_plan(cache=spec.id, dtype=spec.dtype, **changes)
+
+
+def probe_of(plan):
+    return np.ones(plan.image_shape, np.float32)
+
+
+def receipt_of(plan, shard, fields):
+    return Receipt(
+        **fields,
+        inputs=shard_inputs(SPEC, [bytes(32)] * len(plan.shard_rows(shard))),
+        seconds=0.5,
+        host="here",
+        finished="2026-01-01T00:00:00+00:00",
+    )
+
+
+def write_all(workspace, plan, maps, reasons=None):
+    layout.begin(workspace, SPEC, plan, probe_of(plan))
+    for shard in range(plan.shard_count):
+        rows = plan.shard_rows(shard)
+        mine = {row: why for row, why in (reasons or {}).items() if row in rows}
+        fields = layout.write_shard(workspace, plan, shard, maps[rows.start : rows.stop], mine)
+        layout.write_receipt(workspace, plan.cache, receipt_of(plan, shard, fields))
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_xarray_and_zarr_open_what_is_written(workspace, codec):
+    plan = plan_of(codec=codec)
+    maps = random_maps(plan, plan.images)
+    maps[40] = 0
+    write_all(workspace, plan, maps, {40: "truncated"})
+    store = workspace.zarr_store(layout.cache_key(SPEC.id, "data.zarr"))
+    opened = xr.open_zarr(store, chunks=None)
+    np.testing.assert_array_equal(opened["features"], maps)
+    np.testing.assert_array_equal(opened["sq_norm"], squared_norms(maps))
+    assert np.flatnonzero(~opened["valid"].values).tolist() == [40]
+    assert opened["features"].dims == ("image", "y", "x", "channel")
+    np.testing.assert_array_equal(opened["y"], [4, 12, 20])
+    np.testing.assert_array_equal(opened["x"], [4, 12, 20, 28])
+    np.testing.assert_array_equal(opened["probe"], probe_of(plan))
+    features = zarr.open_group(store, mode="r", use_consolidated=False)["features"]
+    assert features.shards == (32, 3, 4, 5)
+    assert features.chunks == (4, 3, 4, 5)
+
+
+def test_a_commit_needs_every_receipt_and_names_their_digest(workspace):
+    plan = plan_of()
+    maps = random_maps(plan, plan.images)
+    write_all(workspace, plan, maps)
+    workspace.delete(layout.cache_key(SPEC.id, "receipts", "00002.json"))
+    with pytest.raises(IncompleteError, match="3 of 4 shards"):
+        layout.commit(workspace, plan)
+    assert layout.read_commit(workspace, SPEC.id) is None
+    write_all(workspace, plan, maps)
+    done = layout.commit(workspace, plan)
+    assert layout.commit(workspace, plan) == done
+    assert layout.read_commit(workspace, SPEC.id) == done
+    receipts = layout.read_committed_receipts(workspace, plan, done)
+    assert [receipt.shard for receipt in receipts] == [0, 1, 2, 3]
+    with pytest.raises(DamagedError, match="not what was committed"):
+        layout.read_committed_receipts(
+            workspace, plan, dataclasses.replace(done, receipts="0" * 64)
+        )
+
+
+def test_the_first_plan_stays_in_force(workspace):
+    first, second = plan_of(), plan_of(images_per_shard=64)
+    assert layout.begin(workspace, SPEC, first, probe_of(first)) == first
+    assert layout.begin(workspace, SPEC, second, probe_of(second)) == first
+
+
+def test_a_lost_race_adopts_what_is_stored(workspace):
+    plan = plan_of()
+    layout.begin(workspace, SPEC, plan, probe_of(plan))
+    mine, theirs = random_maps(plan, 32, seed=1), random_maps(plan, 32, seed=2)
+    stored = layout.write_shard(workspace, plan, 0, theirs, {})
+    assert layout.write_shard(workspace, plan, 0, mine, {}) == stored
+
+
+def test_a_kill_between_the_arrays_of_a_shard_leaves_them_in_agreement(workspace, monkeypatch):
+    plan = plan_of()
+    layout.begin(workspace, SPEC, plan, probe_of(plan))
+    theirs = random_maps(plan, 32, seed=2)
+    create = Workspace.create
+
+    def full(self, key, data):
+        if "sq_norm" in key:
+            raise StorageFullError("no space left")
+        return create(self, key, data)
+
+    monkeypatch.setattr(Workspace, "create", full)
+    with pytest.raises(StorageFullError):
+        layout.write_shard(workspace, plan, 0, theirs, {})
+    monkeypatch.undo()
+    fields = layout.write_shard(workspace, plan, 0, random_maps(plan, 32, seed=1), {})
+    norms = np.frombuffer(workspace.read(layout.sq_norm_key(SPEC.id, 0)), "<f4")
+    np.testing.assert_array_equal(norms.reshape(32, 3, 4), squared_norms(theirs))
+    assert fields["features"] == layout.sha256(workspace.read(layout.features_key(SPEC.id, 0)))
+
+
+def test_many_writers_of_one_shard_end_with_one_sound_shard(workspace):
+    plan = plan_of()
+    layout.begin(workspace, SPEC, plan, probe_of(plan))
+    results, barrier = [], threading.Barrier(8)
+
+    def write(seed):
+        barrier.wait()
+        results.append(layout.write_shard(workspace, plan, 0, random_maps(plan, 32, seed), {}))
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [results[0]] * 8
+
+
+def test_writes_that_are_no_whole_shard_are_refused(workspace):
+    plan = plan_of()
+    for maps in (random_maps(plan, 31), random_maps(plan, 32).astype(np.float64)):
+        with pytest.raises(DamagedError, match="whole shard"):
+            layout.write_shard(workspace, plan, 0, maps, {})
+    assert workspace.walk() == []
+
+
+def test_documents_that_were_changed_are_found(workspace):
+    plan = plan_of()
+    write_all(workspace, plan, random_maps(plan, plan.images))
+    key = layout.cache_key(SPEC.id, "cache.json")
+    document = json.loads(workspace.read(key))
+    workspace.replace(key, json.dumps({**document, "precision": "bfloat16"}).encode())
+    with pytest.raises(DamagedError, match="digest"):
+        layout.read_spec(workspace, SPEC.id)
+    workspace.replace(key, json.dumps({**document, "format": 2}).encode())
+    with pytest.raises(NewerFormatError, match="upgrade"):
+        layout.read_spec(workspace, SPEC.id)
+    receipt = layout.cache_key(SPEC.id, "receipts", "00001.json")
+    workspace.replace(receipt, workspace.read(receipt).replace(b'"stop":64', b'"stop":63'))
+    with pytest.raises(DamagedError, match="rows 32 to 63"):
+        layout.read_receipts(workspace, plan)
