@@ -1,0 +1,128 @@
+"""The score in float64, summed in one fixed order: what ranks, breaks ties and is reported.
+
+        Σ m²·⟨q, s⟩
+    ─────────────────────        sums over the cells with m > 0
+    √Σ m²|q|² · √Σ m²|s|²
+
+Equations 1-5 of Ulrich and Fong, "Interactive Visual Feature Search" (2023), without the epsilon of
+its implementation. Where a norm is zero the score is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vfs_ops.errors import QueryError
+
+_ELEMENTS_AT_ONCE = 1 << 20  # 8 MB of float64 per intermediate
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A region's weights and features in the form that scores are computed from."""
+
+    size: tuple[int, int]
+    """Rows and columns of cells of the region's bounding box."""
+    cells: NDArray[np.intp]
+    """Positions (y, x) in the bounding box of the cells with weight above zero, shape (cell, 2)."""
+    squared: NDArray[np.float64]
+    """m² of these cells, shape (cell,)."""
+    products: NDArray[np.float64]
+    """m²·q / √Σ m²|q|² of these cells, shape (cell, channel)."""
+
+    @classmethod
+    def of(cls, weights: NDArray[np.float32], features: NDArray[np.floating]) -> Self:
+        """Normalise a query.
+
+        Parameters
+        ----------
+        weights
+            Shape (y, x), in [0, 1].
+        features
+            Shape (y, x, channel), finite.
+
+        Raises
+        ------
+        QueryError
+            If a feature is not finite, or all are zero where the weights are not.
+        """
+        kept = weights > 0
+        squared = weights[kept].astype(np.float64) ** 2
+        vectors = features[kept].astype(np.float64)
+        norm = float(np.sqrt((squared[:, None] * vectors**2).sum()))
+        if not np.isfinite(norm):
+            raise QueryError(
+                "the query's features are not finite; use another image, or compute in float32"
+            )
+        if norm == 0:
+            raise QueryError(
+                "all features under the region are zero, so nothing is similar to it; "
+                "highlight another part, or choose another layer"
+            )
+        products = np.ascontiguousarray(squared[:, None] * vectors / norm)
+        return cls((weights.shape[0], weights.shape[1]), np.argwhere(kept), squared, products)
+
+    @property
+    def channels(self) -> int:
+        """Length of a feature vector."""
+        return int(self.products.shape[1])
+
+    def offsets(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Return how many rows and columns the box can begin at, wholly inside `grid`."""
+        return grid[0] - self.size[0] + 1, grid[1] - self.size[1] + 1
+
+
+def exact_scores(
+    pattern: Pattern,
+    features: NDArray[np.floating],
+    image: NDArray[np.intp],
+    y: NDArray[np.intp],
+    x: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Score windows.
+
+    Every step is elementwise over the windows, except the sum over a cell's channels, which has a
+    fixed length in contiguous memory, so a score has the same bits whatever else is scored with it.
+
+    Parameters
+    ----------
+    pattern
+        The query.
+    features
+        Stored features, shape (image, y, x, channel), contiguous.
+    image, y, x
+        Where the windows begin, shape (window,) each.
+
+    Returns
+    -------
+    ndarray
+        Shape (window,), in [-1, 1].
+    """
+    _, rows, columns, channels = features.shape
+    cells = features.reshape(-1, channels)
+    begin = (image * rows + y) * columns + x
+    steps = pattern.cells[:, 0] * columns + pattern.cells[:, 1]
+    scores = np.empty(len(image))
+    at_once = max(1, _ELEMENTS_AT_ONCE // pattern.products.size)
+    for start in range(0, len(image), at_once):
+        part = slice(start, start + at_once)
+        scores[part] = _score(pattern, cells[begin[part, None] + steps])
+    return scores
+
+
+def _score(pattern: Pattern, stored: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Score windows whose kept cells are given, shape (window, cell, channel)."""
+    vectors = np.ascontiguousarray(stored, np.float64)
+    similarity = (vectors * pattern.products).sum(axis=2)
+    energy = (vectors * vectors).sum(axis=2) * pattern.squared
+    numerator, squared_norm = np.zeros(len(vectors)), np.zeros(len(vectors))
+    for cell in range(len(pattern.squared)):
+        numerator += similarity[:, cell]
+        squared_norm += energy[:, cell]
+    scores = np.zeros(len(vectors))
+    np.divide(numerator, np.sqrt(squared_norm), out=scores, where=squared_norm > 0)
+    return np.clip(scores, -1.0, 1.0)
