@@ -94,7 +94,7 @@ def decode_image(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ImageError(f"no image of a known format ({', '.join(FORMATS)})") from error
     except _GARBAGE as error:
-        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+        raise ImageError(f"cannot be decoded: {one_line(error)}") from error
 
 
 def decode_pixels(image: Image.Image | np.ndarray[Any, Any]) -> Image.Image:
@@ -124,7 +124,7 @@ def decode_pixels(image: Image.Image | np.ndarray[Any, Any]) -> Image.Image:
         image.load()
         return _to_pixels(image)
     except _GARBAGE as error:
-        raise ImageError(f"cannot be decoded: {_one_line(error)}") from error
+        raise ImageError(f"cannot be decoded: {one_line(error)}") from error
 
 
 def content_digest(data: bytes) -> bytes:
@@ -281,7 +281,8 @@ def _own(image: Image.Image) -> Image.Image:
     return plain
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return an error's message as one short line of printable text."""
     text = " ".join(str(error).split()) or type(error).__name__
     return "".join(character for character in text if character.isprintable())[:200]
 

@@ -1,0 +1,196 @@
+"""The manifest of a dataset: its schema, the ids made of it, and its Parquet file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vfs_ops.canonical import FORMAT_VERSION, document_id
+from vfs_ops.errors import DamagedError, InputError
+from vfs_ops.metadata import normal_type, rows_digest
+from vfs_ops.ranged import open_ranged
+from vfs_ops.spec import images_document
+from vfs_ops.storage import Workspace
+
+ROW_GROUP_ROWS: Final = 16_384
+"""Rows of the manifest that are read and decompressed together."""
+
+OWN_COLUMNS: Final = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),  # relative to the source's root, or remote
+        pa.field("digest", pa.binary(32), nullable=False),  # NULL_DIGEST where unreadable
+        pa.field("width", pa.int32()),  # pixels, after EXIF; null where unreadable
+        pa.field("height", pa.int32()),
+        pa.field("bytes", pa.int64()),  # of the file; null for a source without files
+        pa.field("label", pa.string()),
+        pa.field("error", pa.string()),  # why the image is unreadable, in one line
+        pa.field("preview_pack", pa.int32()),  # previews/NNNNN.pack
+        pa.field("preview_offset", pa.int64()),  # bytes into the pack
+        pa.field("preview_length", pa.int32()),  # bytes
+    ]
+)
+"""Columns of every manifest; metadata columns follow."""
+
+OFFSET_COLUMN: Final = pa.field("byte_offset", pa.int64())
+"""Only where images are members of tar shards: where the member's bytes start in its shard."""
+
+RESERVED: Final = frozenset(OWN_COLUMNS.names) | {OFFSET_COLUMN.name}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A stored manifest, its footer read and checked."""
+
+    workspace: Workspace
+    key: str
+    size: int
+    """Bytes of the Parquet file."""
+    footer: pq.FileMetaData
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+        return self.footer.schema.to_arrow_schema()
+
+    @property
+    def metadata_columns(self) -> list[str]:
+        """Names of the columns that are not the manifest's own."""
+        return [name for name in self.schema.names if name not in RESERVED]
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read all rows of some columns, in the order asked for; of all columns if None."""
+        names = self._check_columns(columns)
+        with damage(self.key):
+            return self._parquet().read(names).select(names)
+
+    def take(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a few rows, in the order asked for, from the row groups that hold them."""
+        names, count = self._check_columns(columns), self.footer.num_rows
+        wanted = np.asarray(rows, dtype=np.int64).reshape(-1)
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < count):
+            raise InputError(
+                f"rows {wanted.min()} to {wanted.max()} were asked for; expected 0 to {count - 1}"
+            )
+        sizes = [self.footer.row_group(i).num_rows for i in range(self.footer.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        groups = np.searchsorted(starts, wanted, side="right") - 1
+        needed = np.unique(groups)
+        if not needed.size:
+            return self.schema.empty_table().select(names)
+        with damage(self.key):
+            table = self._parquet().read_row_groups(needed.tolist(), names).select(names)
+        firsts = np.concatenate([[0], np.cumsum(np.asarray(sizes)[needed])])
+        place = np.searchsorted(needed, groups)
+        return table.take(pa.array(firsts[place] + wanted - starts[groups]))
+
+    def _check_columns(self, columns: Sequence[str] | None) -> list[str]:
+        names: list[str] = self.schema.names
+        if columns is None:
+            return names
+        unknown = [column for column in columns if column not in names]
+        if unknown:
+            raise InputError(f"no column {unknown[0]!r}; the dataset has {', '.join(names)}")
+        return list(columns)
+
+    def _parquet(self) -> pq.ParquetFile:
+        file = open_ranged(self.workspace, self.key, self.size)
+        return pq.ParquetFile(file, metadata=self.footer)
+
+
+@contextlib.contextmanager
+def damage(what: str) -> Iterator[None]:
+    """Turn what Arrow raises on a corrupt file into a `DamagedError`.
+
+    Arrow reads through `Folder.read`, which raises typed errors itself; any other is about content.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedError(
+            f"{what} cannot be read ({error}); ingest again, or copy it again from where it came"
+        ) from error
+
+
+def open_manifest(workspace: Workspace, key: str) -> Manifest:
+    """Read the footer of a stored manifest, and check the manifest's own columns.
+
+    Raises
+    ------
+    NotFoundError, DamagedError, StorageError
+        If it is not there, is no manifest, or cannot be read.
+    """
+    what = f"{workspace.url}/{key}"
+    size = workspace.stat(key).size
+    with damage(what):
+        footer = pq.ParquetFile(open_ranged(workspace, key, size)).metadata
+        schema = footer.schema.to_arrow_schema()
+    for field in OWN_COLUMNS:
+        found = schema.field(field.name).type if field.name in schema.names else None
+        if found != field.type:
+            raise DamagedError(f"{what}: column {field.name} is {found}; expected {field.type}")
+    offset = OFFSET_COLUMN.name
+    if offset in schema.names and schema.field(offset).type != OFFSET_COLUMN.type:
+        raise DamagedError(f"{what}: column {offset} is no {OFFSET_COLUMN.type}")
+    return Manifest(workspace, key, size, footer)
+
+
+def encode_manifest(table: pa.Table) -> bytes:
+    """Return a manifest as a Parquet file: zstd, row groups of `ROW_GROUP_ROWS`."""
+    return encode_parquet(table, ROW_GROUP_ROWS)
+
+
+def encode_parquet(table: pa.Table, row_group_rows: int = ROW_GROUP_ROWS) -> bytes:
+    """Return a table as the bytes of a Parquet file, compressed with zstd."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=row_group_rows, compression="zstd")
+    return sink.getvalue()
+
+
+def decode_parquet(data: bytes, what: str) -> pa.Table:
+    """Read a whole small Parquet file of the workspace.
+
+    Raises
+    ------
+    DamagedError
+        If it is none.
+    """
+    with damage(what):
+        return pq.ParquetFile(io.BytesIO(data)).read()
+
+
+def dataset_document(table: pa.Table) -> dict[str, Any]:
+    """Return the canonical document whose digest is the dataset id.
+
+    Parameters
+    ----------
+    table
+        A whole manifest. Sizes and previews are in no id, nor is how Parquet stores the rows.
+    """
+    metadata = [name for name in table.column_names if name not in RESERVED]
+    digests = (digest.as_py() for digest in _values(table["digest"]))
+    return {
+        "kind": "dataset",
+        "format": FORMAT_VERSION,
+        "images": document_id(images_document(digests)),
+        "count": table.num_rows,
+        "columns": column_types(table.schema),
+        "rows": rows_digest(table, metadata),
+    }
+
+
+def column_types(schema: pa.Schema) -> list[list[str]]:
+    """Return names and types of the metadata columns, as they stand in the dataset's document."""
+    # normal_type: lists name their items one way, whichever library wrote them
+    return [[f.name, str(normal_type(f.type))] for f in schema if f.name not in RESERVED]
+
+
+def _values(column: pa.ChunkedArray) -> Iterable[Any]:
+    for chunk in column.chunks:
+        yield from chunk

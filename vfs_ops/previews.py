@@ -1,0 +1,46 @@
+"""Previews: small JPEGs of the images, in packs, each read by one ranged request."""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+from PIL import Image
+
+PREVIEW_SIDE: Final = 256
+"""Longest side of a preview, in pixels; smaller images keep their size."""
+
+PREVIEW_QUALITY: Final = 80
+"""JPEG quality of a preview."""
+
+PACK_IMAGES: Final = 1024
+"""Rows of the manifest whose previews stand in one pack; unreadable ones have none."""
+
+
+def encode_preview(image: Image.Image) -> bytes:
+    """Return the preview of a decoded image: the whole of it, as a JPEG without metadata.
+
+    Parameters
+    ----------
+    image
+        Mode ``"L"`` or ``"RGB"``; it is not changed.
+    """
+    longest = max(image.size)
+    if longest > PREVIEW_SIDE:
+        width, height = (max(1, round(side * PREVIEW_SIDE / longest)) for side in image.size)
+        # reducing_gap: whole pixels are averaged first, which is several times as fast
+        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=PREVIEW_QUALITY)
+    return buffer.getvalue()
+
+
+def pack_key(folder: str, pack: int) -> str:
+    """Return the key of a pack, in a dataset's folder.
+
+    Examples
+    --------
+    >>> pack_key("datasets/abc", 3)
+    'datasets/abc/previews/00003.pack'
+    """
+    return f"{folder}/previews/{pack:05d}.pack"
