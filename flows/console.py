@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def size(count: float) -> str:
 @contextmanager
 def progress_shown() -> Iterator[ProgressCallback]:
     """Show progress with rate and remaining time: a bar in a terminal, else a line now and then."""
-    if click.get_text_stream("stderr").isatty():
+    if sys.stderr.isatty():
         with _bars() as callback:
             yield callback
     else:

@@ -1,9 +1,21 @@
 """Small valid objects for tests."""
 
 import numpy as np
+import torch
+from PIL import Image
 
+from vfs_ops import builder, plans
+from vfs_ops.extract import FeatureExtractor
+from vfs_ops.models import load_model
 from vfs_ops.plans import Plan
 from vfs_ops.spec import CacheSpec, ExtractorSpec, Preprocessing, Resize
+
+
+def cut_small(patch):
+    """Cut caches into shards of 16 images, chunks of a few and batches of 8."""
+    patch.setattr(builder, "BATCH_SIZE", 8)
+    patch.setattr(plans, "MAX_IMAGES_PER_SHARD", 16)
+    patch.setattr(plans, "CHUNK_BYTES", 2000)
 
 
 def make_plan(**changes):
@@ -43,3 +55,33 @@ def random_maps(plan, images, seed=0):
     """Return feature maps that the plan's dtype holds exactly."""
     values = np.random.default_rng(seed).integers(-9, 9, (images, *plan.image_shape))
     return values.astype(plan.dtype)
+
+
+def write_photos(folder, count, seed=0, first=0):
+    """Write small pictures of blobs into ``folder/<label>/<number>.png``, all different."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:1:48j, :1:64j]
+    for number in range(count):
+        pixels = np.zeros((48, 64, 3))
+        for _ in range(6):
+            cy, cx, radius = random.uniform(0.1, 0.9, 3)
+            blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (0.02 + 0.05 * radius))
+            pixels += blob[..., None] * random.uniform(0, 255, 3)
+        place = folder / ("even" if number % 2 == 0 else "odd")
+        place.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        image.save(place / f"{first + number:04d}.png")
+
+
+def make_extractor(layers=("0", "2"), seed=0, size=32, **options):
+    """Return a tiny seeded CNN: layer 0 has 8×8 cells of 6 numbers, layer 2 has 4×4 of 10."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 6, 4, stride=4),
+            torch.nn.ReLU(inplace=True),
+            torch.nn.Conv2d(6, 10, 2, stride=2),
+        )
+    preprocessing = Preprocessing(resize=Resize("exact", (size, size)), crop=None)
+    model = load_model(module, name="toy", preprocessing=preprocessing)
+    return FeatureExtractor(model, layers, device="cpu", **options)

@@ -157,7 +157,8 @@ class Cache:
         """
         if not 0 <= row < self.count:
             raise QueryError(f"image {row} is asked for; this cache has 0 to {self.count - 1}")
-        return self.feature_maps(row, row + 1)[0]
+        found: NDArray[np.floating] = self.feature_maps(row, row + 1)[0]
+        return found
 
     def feature_maps(self, start: int, stop: int) -> NDArray[np.floating]:
         """Read the feature maps of consecutive rows; whole shards in one request each.

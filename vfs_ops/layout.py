@@ -51,6 +51,11 @@ def probe_key(cache_id: str) -> str:
     return cache_key(cache_id, "data.zarr", "probe", "c", "0", "0", "0")
 
 
+def receipt_key(cache_id: str, shard: int) -> str:
+    """Return the key of the receipt of one shard."""
+    return cache_key(cache_id, "receipts", f"{shard:05d}.json")
+
+
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
@@ -189,7 +194,7 @@ def write_shard(
 
 def write_receipt(workspace: Workspace, cache_id: str, receipt: Receipt) -> Receipt:
     """Record that a shard is finished; returns the record in force, perhaps another builder's."""
-    key = cache_key(cache_id, "receipts", f"{receipt.shard:05d}.json")
+    key = receipt_key(cache_id, receipt.shard)
     if workspace.create(key, receipt.encode()):
         return receipt
     return Receipt.decode(workspace.read(key))
@@ -206,7 +211,7 @@ def read_receipts(workspace: Workspace, plan: Plan) -> dict[int, Receipt]:
     receipts: dict[int, Receipt] = {}
     for name in workspace.names(cache_key(plan.cache, "receipts")):
         receipt = Receipt.decode(workspace.read(cache_key(plan.cache, "receipts", name)))
-        if name != f"{receipt.shard:05d}.json":
+        if not receipt_key(plan.cache, receipt.shard).endswith(f"/{name}"):
             raise DamagedError(f"receipt {name} speaks of shard {receipt.shard}; run verify")
         receipts[receipt.shard] = receipt
     _check_rows(plan, receipts.values())

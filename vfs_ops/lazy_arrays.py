@@ -29,8 +29,10 @@ class _RowArray:
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         first, *rest = index if isinstance(index, tuple) else (index,)
-        start, stop, step = first.indices(self.shape[0])
-        return self.read(start, stop)[(slice(None, None, step), *rest)]
+        wanted = np.arange(self.shape[0])[first]
+        start, stop = int(wanted.min(initial=self.shape[0])), int(wanted.max(initial=-1)) + 1
+        rows = self.read(min(start, stop), stop)
+        return rows[(wanted - start, *rest)]
 
 
 def cache_to_xarray(cache: Cache) -> xarray.Dataset:

@@ -9,7 +9,14 @@ import numpy as np
 
 from vfs_ops.caches import Cache
 from vfs_ops.errors import DamagedError, NotFoundError
-from vfs_ops.layout import features_key, read_probe, read_receipts, sha256, sq_norm_key, valid_key
+from vfs_ops.layout import (
+    features_key,
+    read_probe,
+    receipt_key,
+    sha256,
+    sq_norm_key,
+    valid_key,
+)
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.receipts import Receipt
 from vfs_ops.shards import decode_features
@@ -58,9 +65,9 @@ def verify(cache: Cache, *, progress: ProgressCallback = silent) -> list[Problem
     except (NotFoundError, DamagedError) as error:
         problems.append(Problem(None, str(error)))
     if cache.workspace.writable:  # a read-only server cannot list the single receipts
-        single = read_receipts(cache.workspace, cache.plan)
         for receipt in cache.receipts:
-            if single.get(receipt.shard) != receipt:
+            data = cache.workspace.read_optional(receipt_key(cache.id, receipt.shard))
+            if data != receipt.encode():
                 problems.append(Problem(receipt.shard, "its receipt is missing or was changed"))
     for receipt in cache.receipts:
         rows = digests[receipt.start : receipt.stop]

@@ -1,0 +1,1 @@
+"""Measurements that print ours, the peer's and the floor in one run."""
