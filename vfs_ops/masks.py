@@ -12,6 +12,9 @@ from PIL import Image
 from vfs_ops.errors import RegionError
 from vfs_ops.geometry import PixelMask
 
+Polygons = Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]]
+"""Corners of one polygon, or of several."""
+
 
 def pixel_mask(
     width: int,
@@ -19,7 +22,7 @@ def pixel_mask(
     *,
     mask: NDArray[Any] | Image.Image | None = None,
     boxes: Sequence[Sequence[float]] | None = None,
-    polygon: Sequence[Sequence[float]] | None = None,
+    polygon: Polygons | None = None,
 ) -> PixelMask:
     """Draw what is given into one mask; together they are a union, and nothing is the whole image.
 
@@ -33,8 +36,9 @@ def pixel_mask(
     boxes
         ``(left, top, right, bottom)`` each, in pixels; a pixel is inside if its centre is.
     polygon
-        Corners ``(x, y)``, at least three, in pixels; closed by itself. Where the outline crosses
-        itself, all that it winds around is inside, as with a lasso.
+        Corners ``(x, y)`` of one polygon, or a list of polygons; at least three corners each, in
+        pixels; closed by itself. Where the outline crosses itself, all that it winds around is
+        inside, as with a lasso.
 
     Returns
     -------
@@ -57,20 +61,20 @@ def pixel_mask(
     if mask is not None:
         np.maximum(drawn, _check_mask(mask, width, height), out=drawn)
     if boxes is not None:
-        corners = _numbers("boxes", boxes, 4)
-        for left, top, right, bottom in corners:
+        for left, top, right, bottom in _numbers("boxes", boxes, 4):
             if not (left < right and top < bottom):
                 raise RegionError(
                     f"box {left, top, right, bottom} is empty; "
                     "expected left < right and top < bottom, in pixels"
                 )
-            outline = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-            _fill(drawn, outline, f"box {left, top, right, bottom}")
+            corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+            _fill(drawn, corners, f"box {left, top, right, bottom}")
     if polygon is not None:
-        corners = _numbers("polygon", polygon, 2)
-        if len(corners) < 3:
-            raise RegionError(f"the polygon has {len(corners)} corner(s); expected at least 3")
-        _fill(drawn, corners, "the polygon")
+        for outline in _one_by_one(polygon):
+            corners = _numbers("polygon", outline, 2)
+            if len(corners) < 3:
+                raise RegionError(f"the polygon has {len(corners)} corner(s); expected at least 3")
+            _fill(drawn, corners, "the polygon")
     return drawn
 
 
@@ -103,6 +107,12 @@ def _check_mask(mask: NDArray[Any] | Image.Image, width: int, height: int) -> Pi
         scaled: PixelMask = np.rint(values * 255).astype(np.uint8)
         return scaled
     raise RegionError(f"the mask has dtype {values.dtype}; expected bool, uint8 or float")
+
+
+def _one_by_one(polygon: Any) -> Sequence[Any]:
+    """Return a list of polygons, whether one or several are given."""
+    several: Sequence[Any] = polygon
+    return [polygon] if len(polygon) and np.ndim(polygon[0]) == 1 else several
 
 
 def _numbers(what: str, values: ArrayLike, columns: int) -> NDArray[np.float64]:
