@@ -26,7 +26,7 @@ def register_dataset(workspace: Workspace, name: str, dataset: Dataset) -> Entry
     """
     facts = {
         "images": dataset.count,
-        "unreadable": dataset.unreadable_count,
+        "unreadable": dataset.count - dataset.table(["error"])["error"].null_count,
         "images_id": dataset.images_id,
         "columns": dataset.column_names(),
     }

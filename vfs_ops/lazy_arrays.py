@@ -31,8 +31,8 @@ class _RowArray:
         first, *rest = index if isinstance(index, tuple) else (index,)
         wanted = np.arange(self.shape[0])[first]
         start, stop = int(wanted.min(initial=self.shape[0])), int(wanted.max(initial=-1)) + 1
-        rows = self.read(min(start, stop), stop)
-        return rows[(wanted - start, *rest)]
+        rows: NDArray[Any] = self.read(min(start, stop), stop)[(wanted - start, *rest)]
+        return rows
 
 
 def cache_to_xarray(cache: Cache) -> xarray.Dataset:

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vfs_ops.canonical import check_name
 from vfs_ops.errors import AccessError
-from vfs_ops.locations import WORKSPACE_PROTOCOLS, Folder, normalize_url, storage_errors
+from vfs_ops.locations import WORKSPACE_PROTOCOLS, FileStat, Folder, normalize_url, storage_errors
 
 READ_ONLY_PROTOCOLS: Final = ("https",)
 
@@ -47,6 +47,14 @@ class Workspace(Folder):
         for part in relative.split("/") if relative else ():
             check_name(part)
         return super().path_of(relative)
+
+    def walk(self, relative: str = "") -> list[FileStat]:
+        """List all objects below a prefix, recursively, sorted by key.
+
+        A write that was killed may have left a file whose name starts with a dot: it is no object.
+        """
+        stats = super().walk(relative)
+        return [stat for stat in stats if not stat.path.rpartition("/")[2].startswith(".")]
 
     def create(self, key: str, data: bytes) -> bool:
         """Write an object that must not exist yet; whole or not at all.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +13,11 @@ from catalog import Entry
 from flows.commands.options import json_option, model_options, threads_option
 from flows.console import progress_shown, say, size, write_json, write_table
 from vfs_ops.canonical import check_name
-from vfs_ops.errors import NotFoundError
+from vfs_ops.errors import NotFoundError, SourceError
 from vfs_ops.storage import Workspace
+
+if TYPE_CHECKING:
+    from vfs_ops.sources import Source
 
 
 @click.command()
@@ -20,6 +25,7 @@ from vfs_ops.storage import Workspace
 @click.option("--name", required=True, help="Name of the dataset in the catalog.")
 @click.option("--labels", help="For a folder: 'folder' (names of folders; the default) or a CSV.")
 @click.option("--path-column", help="For a table: the column of paths or URLs.")
+@click.option("--tars", is_flag=True, help="SOURCE is a folder of tar shards (WebDataset).")
 @click.option("--rehash", is_flag=True, help="Read all images again, even those unchanged.")
 @threads_option
 @json_option
@@ -30,6 +36,7 @@ def ingest(
     name: str,
     labels: str | None,
     path_column: str | None,
+    tars: bool,
     rehash: bool,
     threads: int | None,
     as_json: bool,
@@ -37,13 +44,12 @@ def ingest(
     """Make a dataset of images.
 
     SOURCE is a folder of images, a CSV or Parquet table with a column of paths or URLs, a tar
-    shard or a folder of them (WebDataset), or torchvision:NAME. Run again, it reads what changed.
+    shard (WebDataset), or torchvision:NAME. Run again, it reads what changed.
     """
     from vfs_ops import ingestion
-    from vfs_ops.source_names import named_source
 
     check_name(name)
-    chosen = named_source(source, labels=labels, path_column=path_column)
+    chosen = _source(source, labels, path_column, tars)
     try:
         previous = catalog.open_dataset(workspace, name)
     except NotFoundError:
@@ -61,7 +67,7 @@ def ingest(
     if as_json:
         write_json(entry.document())
         return
-    failed = dataset.unreadable_count
+    failed = entry.facts["unreadable"]
     say(
         f"dataset {name} (version {entry.version}, {dataset.id[:12]}): {dataset.count} images"
         + (f", {failed} of them unreadable: `vfs show {name}` lists why" if failed else "")
@@ -191,6 +197,26 @@ def build(
         for cache, info in zip(caches, extractor.infos, strict=True)
     ]
     _report(entries, as_json)
+
+
+def _source(text: str, labels: str | None, path_column: str | None, tars: bool) -> Source:
+    from vfs_ops.folders import LABELS_FROM_FOLDERS, FolderSource
+    from vfs_ops.source_kinds import as_source
+    from vfs_ops.tables import TableSource
+    from vfs_ops.tars import TarSource
+
+    source = TarSource(text) if tars else as_source(text)
+    if isinstance(source, FolderSource):
+        source = replace(source, labels=labels or LABELS_FROM_FOLDERS)
+    elif labels is not None:
+        raise SourceError(
+            f"--labels is for a folder of images; {text!r} is none, so leave it out"
+        )
+    if isinstance(source, TableSource):
+        source = replace(source, path_column=path_column)
+    elif path_column is not None:
+        raise SourceError(f"--path-column is for a table; {text!r} is none, so leave it out")
+    return source
 
 
 def cache_name(dataset: str, model: str, layer: str) -> str:

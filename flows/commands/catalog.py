@@ -108,8 +108,14 @@ def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:
     if entry.type == "dataset":
         from vfs_ops.datasets import open_dataset
 
-        dataset = open_dataset(workspace, entry.id)
-        return {"labels": dataset.label_counts(), "failures": dataset.failures()}
+        table = open_dataset(workspace, entry.id).table(["uri", "label", "error"])
+        labels = {
+            str(count["values"].as_py()): count["counts"].as_py()
+            for count in table["label"].value_counts()
+        }
+        failed = table.filter(table["error"].is_valid())
+        failures = dict(zip(failed["uri"].to_pylist(), failed["error"].to_pylist(), strict=True))
+        return {"labels": labels, "failures": failures}
     from vfs_ops.layout import read_plan, read_spec
 
     plan = read_plan(workspace, entry.id)

@@ -46,11 +46,17 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None
 
             cut_tiles(folder / "photos", progress)
         say(f"1. ingest {source} as dataset {name!r}")
+        from vfs_ops.folders import LABELS_FROM_FOLDERS, FolderSource
         from vfs_ops.ingestion import ingest
 
-        dataset = ingest(source, workspace, previous=_previous(workspace, name), progress=progress)
-        catalog.register_dataset(workspace, name, dataset)
-        say(f"   {dataset.count} images, {dataset.unreadable_count} unreadable")
+        dataset = ingest(
+            FolderSource(source, LABELS_FROM_FOLDERS),
+            workspace,
+            previous=_previous(workspace, name),
+            progress=progress,
+        )
+        entry = catalog.register_dataset(workspace, name, dataset)
+        say(f"   {dataset.count} images, {entry.facts['unreadable']} unreadable")
 
         say(f"2. build caches of {MODEL} at {' and '.join(LAYERS)}")
         from vfs_ops.builder import build
