@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vfs_ops.errors import ModelError
-from vfs_ops.forward import check_precision, choose_device, place, run
+from vfs_ops.forward import check_precision, choose_device, run
 from vfs_ops.images import fit
 from vfs_ops.layers import LayerInfo, find_layers, pick
 from vfs_ops.models import LoadedModel
@@ -69,7 +69,7 @@ class FeatureExtractor:
     ) -> None:
         chosen = choose_device(device)
         check_precision(precision, chosen)
-        place(model.module, chosen)
+        model.module.to(chosen)
         self.model = model
         self.infos = tuple(find_layers(model, layers))
         self.specs = tuple(_spec(model, info) for info in self.infos)
@@ -128,7 +128,9 @@ class FeatureExtractor:
     def _keeper(
         self, path: str, maps: list[torch.Tensor | None], images: int
     ) -> Callable[[Any], None]:
-        wanted = [(place, info) for place, info in enumerate(self.infos) if info.layer == path]
+        wanted = [
+            (position, info) for position, info in enumerate(self.infos) if info.layer == path
+        ]
 
         def keep(output: Any) -> None:
             for position, info in wanted:

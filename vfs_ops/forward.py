@@ -67,14 +67,6 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         raise SpecError("precision float16 needs a GPU; on the CPU choose float32 or bfloat16")
 
 
-def place(module: torch.nn.Module, device: torch.device) -> None:
-    """Move a module to a device, in the memory layout that is fast there."""
-    if device.type == "cuda":
-        module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    else:
-        module.to(device)
-
-
 def device_of(module: torch.nn.Module) -> torch.device:
     """Return the device of a module's tensors; the CPU if it has none."""
     for tensor in (*module.parameters(), *module.buffers()):
@@ -82,8 +74,19 @@ def device_of(module: torch.nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def layout_of(module: torch.nn.Module) -> torch.memory_format:
+    """Return the memory layout of a module's kernels; its input and they should agree."""
+    for tensor in module.parameters():
+        if tensor.ndim == 4 and not tensor.is_contiguous():
+            return torch.channels_last
+    return torch.contiguous_format
+
+
 def normalise(
-    pixels: npt.NDArray[np.uint8], preprocessing: Preprocessing, device: torch.device
+    pixels: npt.NDArray[np.uint8],
+    preprocessing: Preprocessing,
+    device: torch.device,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> torch.Tensor:
     """Return the model's input: ``((x / 255 · (high - low) + low) - mean) / std``.
 
@@ -93,6 +96,8 @@ def normalise(
         uint8 of shape (n, height, width, channels), the last three as `preprocessing` says.
     preprocessing
         Its value range, mean and deviation are applied.
+    device, layout
+        Where the result is, and how it lies in memory.
 
     Returns
     -------
@@ -113,10 +118,8 @@ def normalise(
     batch = torch.from_numpy(np.ascontiguousarray(pixels))
     if device.type == "cuda":
         batch = batch.pin_memory().to(device, non_blocking=True)
-        layout = torch.channels_last
     else:
         batch = batch.to(device)
-        layout = torch.contiguous_format
     values = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=layout).div_(255)
     low, high = preprocessing.value_range
     if (low, high) != (0.0, 1.0):
@@ -161,7 +164,7 @@ def run(
         If the pixels are of another shape, or the model cannot take them.
     """
     device = device_of(module)
-    values = normalise(pixels, preprocessing, device)
+    values = normalise(pixels, preprocessing, device, layout_of(module))
     with _ONE_AT_A_TIME, _computing(device, precision), contextlib.ExitStack() as stack:
         for path, show in hooks.items():
             hook = module.get_submodule(path).register_forward_hook(_observer(show))

@@ -212,6 +212,7 @@ class _Reader:
         self._size = model.preprocessing.input_size
         self._prefixes = sorted({model.num_prefix_tokens, 0}, reverse=True)
         self._grid = _stated_grid(model.module, self._size)
+        self._shuffled = hasattr(model.module, "reroll")  # timm's Hiera: tokens by mask unit
 
     def read(self, shape: tuple[int, ...]) -> _Reading | str:
         """Return the reading of an output's shape, or the reason why there is none."""
@@ -230,16 +231,20 @@ class _Reader:
 
     def _read_map(self, shape: tuple[int, ...]) -> _Reading | None:
         _, first, second, third = shape
-        if self._grid is not None:
-            cells = math.prod(self._grid)
-            if second in {cells + prefix for prefix in self._prefixes} - {self._grid[0]}:
-                return None  # (image, head, token, …): attention
+        if self._counts_tokens(second):
+            return None  # (image, head, token, …): attention
         first_last = (
             _Reading("nchw", 0, (second, third), first),
             _Reading("nhwc", 0, (first, second), third),
         )
         fitting = [reading for reading in first_last if self._misfit(reading.grid) <= 1]
         return min(fitting, key=lambda reading: self._misfit(reading.grid), default=None)
+
+    def _counts_tokens(self, length: int) -> bool:
+        if self._grid is not None:
+            cells = math.prod(self._grid)
+            return length != self._grid[0] and length - cells in self._prefixes
+        return any(prefix > 0 and self._fold(length - prefix) for prefix in self._prefixes)
 
     def _misfit(self, grid: tuple[int, int]) -> float:
         # Cells by which a grid differs from the input's proportions; strides round within one.
@@ -248,6 +253,8 @@ class _Reader:
 
     def _read_tokens(self, shape: tuple[int, ...]) -> _Reading | None:
         _, length, channels = shape
+        if self._shuffled:
+            return None
         for prefix in self._prefixes:
             grid = self._fold(length - prefix)
             if grid is not None:
@@ -267,9 +274,13 @@ class _Reader:
 
 
 def _stated_grid(module: torch.nn.Module, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the grid of a model that cuts its input into patches: timm's and torchvision's."""
+    """Return the grid of a model that cuts its input into patches and says so.
+
+    timm's have a ``patch_embed`` with ``grid_size``; torchvision's have ``image_size`` themselves.
+    """
     patches = getattr(module, "patch_embed", None)
-    patch: Any = getattr(patches, "patch_size", None) or getattr(module, "patch_size", None)
+    states = patches if hasattr(patches, "grid_size") else module
+    patch = getattr(states, "patch_size", None)
     if type(patch) is int:
         patch = (patch, patch)
     if not isinstance(patch, tuple | list) or len(patch) != 2:

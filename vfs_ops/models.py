@@ -103,6 +103,9 @@ def load_model(
         found = find_architecture(reference, None if seed is not None else weights)
         pretrained = seed is None and checkpoint is None
         module = _create(found, pretrained, int(seed[1]) if seed else 0)
+        # Convolutions run up to twice as fast in this layout, on CPUs too. Modules that are passed
+        # in keep theirs: they may call `view` on maps, which works in one layout alone.
+        module.to(memory_format=torch.channels_last)
         source = str(found.weights if pretrained else weights)
         if preprocessing is None:
             preprocessing = found.preprocessing(module)
