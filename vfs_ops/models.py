@@ -141,8 +141,8 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
     }
     whole = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        lazy = torch.nn.parameter.is_lazy(tensors[name])
+        tensor = tensors[name]
+        lazy = torch.nn.parameter.is_lazy(tensor)
         if lazy or tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
             raise ModelError(
                 f"{name} is not a dense tensor with values; expected a model that is fully "
@@ -156,7 +156,7 @@ def weights_fingerprint(module: torch.nn.Module) -> str:
 
 
 def _little_endian(tensor: torch.Tensor) -> memoryview:
-    flat = tensor.resolve_conj().resolve_neg().cpu().reshape(-1)
+    flat = tensor.detach().resolve_conj().resolve_neg().cpu().reshape(-1)
     values: npt.NDArray[np.uint8] = flat.contiguous().view(torch.uint8).numpy()
     if sys.byteorder == "big":
         size = tensor.element_size() // (2 if tensor.is_complex() else 1)
