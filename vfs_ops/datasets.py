@@ -18,6 +18,7 @@ from vfs_ops.errors import (
     DamagedError,
     ImageChangedError,
     ImageError,
+    InputError,
     InvalidNameError,
     NotFoundError,
     SourceError,
@@ -210,6 +211,8 @@ class ImageReader:
             If it cannot be decoded, or could not be when it was ingested.
         ImageChangedError
             If it is not the image that was ingested.
+        InputError
+            If there is no such row.
         StorageError, NotFoundError
             If it cannot be read.
         """
@@ -231,6 +234,8 @@ class ImageReader:
         return image
 
     def _row(self, row: int) -> list[Any]:
+        if not 0 <= row < self._dataset.count:
+            raise InputError(f"image {row} was asked for; expected 0 to {self._dataset.count - 1}")
         block, place = divmod(row, ROW_GROUP_ROWS)
         with self._lock:
             if block not in self._blocks:

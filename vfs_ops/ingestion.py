@@ -221,10 +221,13 @@ def _commit(
     finished = _is_finished(workspace, dataset_id)
     if not finished:
         _write_manifest(workspace, f"{folder}/manifest.parquet", table)
-        for pack, start in enumerate(range(0, table.num_rows, PACK_IMAGES)):
-            part = records.slice(start, PACK_IMAGES)
-            data = b"".join(gather_previews(workspace, previous, part))
-            workspace.create(pack_key(folder, pack), data)
+        try:
+            _write_packs(workspace, folder, records, previous)
+        except NotFoundError:
+            # another ingest of the source finished first, and deleted what both had staged
+            finished = _is_finished(workspace, dataset_id)
+            if not finished:
+                raise
     workspace.replace(f"{folder}/source.json", canonical_json(listing.origin))
     stat = encode_parquet(records.select(["token"]))
     workspace.replace(f"{folder}/stat.parquet", stat)
@@ -264,6 +267,15 @@ def _manifest_table(listing: Listing, records: pa.Table) -> pa.Table:
         if name not in OWN_COLUMNS.names:
             table = table.append_column(name, listed[name])
     return table
+
+
+def _write_packs(
+    workspace: Workspace, folder: str, records: pa.Table, previous: Dataset | None
+) -> None:
+    for pack, start in enumerate(range(0, records.num_rows, PACK_IMAGES)):
+        part = records.slice(start, PACK_IMAGES)
+        data = b"".join(gather_previews(workspace, previous, part))
+        workspace.create(pack_key(folder, pack), data)
 
 
 def _write_manifest(workspace: Workspace, key: str, table: pa.Table) -> None:

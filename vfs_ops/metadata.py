@@ -30,8 +30,8 @@ def normal_metadata(table: pa.Table, reserved: frozenset[str]) -> pa.Table:
     ----------
     table
         Columns of integers, floats, booleans, text or times, or lists of them. Dates become
-        timestamps; dictionaries, text views and fixed-size lists what they stand for; columns of
-        nulls become text.
+        timestamps, half floats floats; dictionaries, text views and fixed-size lists become what
+        they stand for; columns of nulls become text.
     reserved
         Names of the manifest's own columns; a metadata column of that name becomes
         ``meta.NAME``.
@@ -85,6 +85,8 @@ def normal_type(kind: pa.DataType, depth: int = 0) -> pa.DataType | None:
         return pa.string()
     if types.is_string_view(kind):
         return pa.string()
+    if types.is_float16(kind):
+        return pa.float32()  # which Arrow can compare
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
         return kind
     if types.is_timestamp(kind):

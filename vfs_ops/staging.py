@@ -94,8 +94,6 @@ class Staging:
         own = [name for name in self.stored() if name.startswith(self.run)]
         for name in {*names, *own}:
             self.workspace.delete(f"{self.prefix}/{name}")
-        if not self.stored():
-            self.workspace.delete(self.prefix)
 
 
 def known_records(tables: Iterable[pa.Table]) -> Known:
