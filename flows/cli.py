@@ -13,6 +13,7 @@ from flows.commands.build import build, ingest, layers
 from flows.commands.catalog import ls, show, verify
 from flows.commands.demo import demo
 from flows.commands.search import search
+from flows.console import say
 from vfs_ops import errors
 from vfs_ops.storage import Workspace
 
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; run the same command again to go on", err=True)
+        say("interrupted; run the same command again to go on")
         sys.exit(130)
     except errors.VfsError as error:
         if "--traceback" in from_user:
             raise
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))

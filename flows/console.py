@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 def say(text: str) -> None:
     """Write a remark for the person who waits."""
-    click.echo(text, err=True)
+    click.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
 
 
 def write_json(value: object) -> None:
@@ -39,7 +39,7 @@ def write_table(rows: Sequence[Mapping[str, object]], right: Sequence[str] = ())
     if not rows:
         return
     headings = list(rows[0])
-    cells = [headings, *([_printable(row[heading]) for heading in headings] for row in rows)]
+    cells = [headings, *([printable(row[heading]) for heading in headings] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(headings))]
     for line in cells:
         padded = [
@@ -140,7 +140,7 @@ class _Lines:
         say(line)
 
 
-def _printable(value: object) -> str:
+def printable(value: object) -> str:
     """Return text that cannot move the cursor or recolour the terminal."""
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

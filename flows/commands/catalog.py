@@ -8,7 +8,7 @@ import click
 
 from catalog import Entry, find, list_entries
 from flows.commands.options import json_option
-from flows.console import progress_shown, say, size, write_json, write_table
+from flows.console import printable, progress_shown, say, size, write_json, write_table
 from vfs_ops.storage import Workspace
 
 
@@ -79,7 +79,7 @@ def verify(context: click.Context, name: str, as_json: bool) -> None:
     else:
         for problem in problems:
             where = "cache" if problem.shard is None else f"shard {problem.shard}"
-            click.echo(f"{where}: {problem.what}")
+            click.echo(printable(f"{where}: {problem.what}"))
         say(
             f"{len(problems)} problems in {cache.shard_count} shards"
             if problems
@@ -127,11 +127,11 @@ def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:
 
 def _write_fact(key: str, value: Any, indent: int = 0) -> None:
     if isinstance(value, dict) and value:
-        click.echo(f"{' ' * indent}{key:>20}")
+        click.echo(printable(f"{' ' * indent}{key:>20}"))
         shown = list(value.items())
         for inner, item in shown[:20]:
             _write_fact(str(inner), item, indent + 4)
         if len(shown) > 20:
             click.echo(f"{' ' * indent}{'':>24}  … {len(shown) - 20} more (--json shows all)")
     else:
-        click.echo(f"{' ' * indent}{key:>20}  {value}")
+        click.echo(printable(f"{' ' * indent}{key:>20}  {value}"))
