@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from makers import make_extractor, write_photos
+
+from vfs_ops.builder import build
+from vfs_ops.caches import Cache
+from vfs_ops.datasets import Dataset
+from vfs_ops.errors import NotFoundError
+from vfs_ops.hits import Hits
+from vfs_ops.ingestion import ingest
+from vfs_ops.queries import query_from_row
+from vfs_ops.scan import search
+from vfs_ops.storage import Workspace
+from vfs_ops.tables import TableSource
+
+EVIL = "<script>alert(1)</script> $\\frac{$"
+
+
+@pytest.fixture
+def hits(tmp_path: Path, workspace: Workspace) -> Hits:
+    write_photos(tmp_path / "some", 12)
+    uris = sorted(path for path in (tmp_path / "some").rglob("*.png"))
+    table = pd.DataFrame(
+        {
+            "path": [str(uri) for uri in uris],
+            "label": [EVIL, None, "plain"] * 4,
+            "score": np.arange(12),
+            "boxes": [[[1, 2], [3]]] * 12,
+            "taken": pd.Timestamp("2020-01-02"),
+        }
+    )
+    table.to_parquet(tmp_path / "table.parquet")
+    dataset = ingest(TableSource(str(tmp_path / "table.parquet")), workspace)
+    [cache] = build(dataset, make_extractor(("2",)))
+    query = query_from_row(cache, 0, boxes=[(16, 12, 48, 36)], downsample="coverage")
+    return search(cache, query, 5)
+
+
+def test_the_table_tells_what_and_where(hits: Hits) -> None:
+    frame = hits.to_frame()
+    assert list(frame.columns) == [
+        *("rank", "score", "image", "cell_y", "cell_x", "cells_high", "cells_wide"),
+        *("left", "top", "right", "bottom", "uri", "label", "meta.score", "boxes", "taken"),
+    ]
+    assert frame["rank"].tolist() == [1, 2, 3, 4, 5]
+    assert frame["score"].is_monotonic_decreasing
+    assert frame["meta.score"].tolist() == frame["image"].tolist()
+    for hit in frame.itertuples():
+        # 64 × 48 pixels resized to 32 × 32 and seen as 4 × 4 cells: 16 × 12 pixels a cell
+        assert (hit.left, hit.top) == (16 * hit.cell_x, 12 * hit.cell_y)
+        assert (hit.right - hit.left, hit.bottom - hit.top) == (32, 24)
+        assert (hit.cells_high, hit.cells_wide) == (2, 2)
+        assert hit.uri.endswith(".png")
+
+
+def test_xarray_holds_the_same_along_rank(hits: Hits) -> None:
+    found, frame = hits.to_xarray(), hits.to_frame()
+    assert dict(found.sizes) == {"rank": 5}
+    assert list(found.data_vars) == list(frame.columns[1:])
+    np.testing.assert_array_equal(found["score"], frame["score"])
+    assert [label or None for label in found["label"].values] == [
+        None if pd.isna(label) else label for label in frame["label"]
+    ]
+    assert found.attrs["cache"] == hits.cache.id
+    assert found.attrs["images_searched"] == 11
+
+
+def test_html_is_escaped(hits: Hits) -> None:
+    text = hits._repr_html_()
+    assert "&lt;script&gt;" in text
+    assert "<script" not in text
+
+
+def test_provenance_and_summary(hits: Hits) -> None:
+    assert hits.provenance.dataset == hits.cache.dataset.id
+    assert hits.provenance.shards_read == hits.cache.shard_count
+    assert hits.provenance.seconds > 0
+    assert repr(hits).startswith("<Hits: 5 of 11 images, best 0.")
+    assert len(hits) == 5
+
+
+def test_the_figure_draws_and_untrusted_labels_are_plain_text(hits: Hits, tmp_path: Path) -> None:
+    hits.figure(columns=3).savefig(tmp_path / "hits.png")
+    assert (tmp_path / "hits.png").stat().st_size > 10_000
+
+
+def test_a_missing_preview_is_drawn_as_a_gray_box(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def missing(self: Dataset, row: int) -> bytes:
+        raise NotFoundError("no preview")
+
+    monkeypatch.setattr(Dataset, "preview", missing)
+    figure = search(cache, query_from_row(cache, 0, boxes=[(16, 12, 48, 36)]), 2).figure()
+    figure.savefig(tmp_path / "hits.png")
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("no preview") == 3

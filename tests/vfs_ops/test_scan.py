@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from makers import make_extractor, write_photos
+from oracle import naive_search
+
+from vfs_ops.builder import build
+from vfs_ops.caches import Cache
+from vfs_ops.errors import DamagedError, ExtractorMismatchError, PredicateError, QueryError
+from vfs_ops.hits import Hits
+from vfs_ops.ingestion import ingest
+from vfs_ops.progress import Progress
+from vfs_ops.queries import Query, query_from_image, query_from_row
+from vfs_ops.scan import search
+from vfs_ops.storage import Workspace
+from vfs_ops.tables import TableSource
+
+BOX = [(16.0, 12.0, 48.0, 36.0)]
+
+
+def places(hits: Hits) -> list[tuple[float, int, int, int]]:
+    columns = (hits.score, hits.image, hits.cell_y, hits.cell_x)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@pytest.fixture
+def query(cache: Cache) -> Query:
+    return query_from_row(cache, 7, boxes=BOX)
+
+
+def test_hits_are_those_of_a_triple_loop(cache: Cache, query: Query) -> None:
+    assert cache.shard_count == 4
+    features = cache.feature_maps(0, 60)
+    rows = [row for row in range(60) if row != 7]
+    expected = naive_search(query.region.weights, query.features, features, 20, rows=rows)
+    found = places(search(cache, query, 20))
+    assert [place[1:] for place in found] == [place[1:] for place in expected]
+    np.testing.assert_allclose([p[0] for p in found], [p[0] for p in expected], atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_threads_change_nothing(cache: Cache, query: Query, threads: int) -> None:
+    assert places(search(cache, query, 9, threads=threads)) == places(search(cache, query, 9))
+
+
+def test_shards_may_come_from_storage_in_any_order(
+    cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = places(search(cache, query, 9))
+    read, last = Cache.read_shard, threading.Event()
+
+    def delayed(self: Cache, shard: int) -> Any:
+        if shard == 3:
+            last.set()
+        assert last.wait(10)
+        return read(self, shard)
+
+    monkeypatch.setattr(Cache, "read_shard", delayed)
+    assert places(search(cache, query, 9, threads=4)) == expected
+
+
+def test_the_query_image_is_left_out_unless_asked_for(cache: Cache, query: Query, photos) -> None:
+    assert 7 not in search(cache, query, 60).image
+    assert len(search(cache, query, 60)) == 59
+    own = search(cache, query, 1, exclude_query_image=False)
+    assert places(own)[0][1:] == (7, query.region.top, query.region.left)
+    assert own.score[0] == pytest.approx(1, abs=1e-15)
+    uri = cache.dataset.rows([7], ["uri"])["uri"][0].as_py()
+    from_file = query_from_image(make_extractor(), photos / uri, layer="0", boxes=BOX)
+    assert 7 not in search(cache, from_file, 60).image
+
+
+def test_copies_of_the_query_image_are_left_out_too(tmp_path, workspace: Workspace) -> None:
+    write_photos(tmp_path / "some", 5)
+    original = tmp_path / "some" / "even" / "0000.png"
+    (tmp_path / "some" / "copy.png").write_bytes(original.read_bytes())
+    [cache] = build(ingest(str(tmp_path / "some"), workspace), make_extractor(("0",)))
+    assert len(search(cache, query_from_row(cache, 0), 10)) == 4
+
+
+@pytest.fixture
+def described(tmp_path, photos, workspace: Workspace, small_shards: None) -> Cache:
+    """A cache of 30 images with a label each, but for every fifth, and metadata."""
+    uris = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))[:30]
+    lines = ["file,label,size,rank"]
+    for number, uri in enumerate(uris):
+        label = "" if number % 5 == 4 else f"<b>${number % 3}"
+        lines.append(f"{photos / uri},{label},{number},{number * 2}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(lines) + "\n")
+    dataset = ingest(TableSource(str(table), "file", "label"), workspace)
+    [cache] = build(dataset, make_extractor(("0",)))
+    return cache
+
+
+def test_a_filter_is_applied_before_the_search(described: Cache) -> None:
+    query = query_from_row(described, 3, boxes=BOX)
+    hits = search(described, query, 30, where=[("size", ">=", 20), ("label", "==", "<b>$1")])
+    labels = described.dataset.table(["label"])["label"].to_pylist()
+    expected = [row for row in range(20, 30) if labels[row] == "<b>$1"]
+    assert sorted(hits.image.tolist()) == expected
+    assert hits.provenance.images_searched == len(expected)
+    assert hits.provenance.shards_read == 1
+    whole = [place for place in places(search(described, query, 30)) if place[1] in expected]
+    assert places(hits) == whole
+
+
+def test_a_value_gives_one_hit_at_most_and_no_value_stands_for_itself(described: Cache) -> None:
+    query = query_from_row(described, 3, boxes=BOX)
+    labels = described.dataset.table(["label"])["label"].to_pylist()
+    groups = [hash(label) if label else row for row, label in enumerate(labels)]
+    hits = search(described, query, 30, unique_by="label")
+    expected = naive_search(
+        query.region.weights,
+        query.features,
+        described.feature_maps(0, 30),
+        30,
+        rows=[row for row in range(30) if row != 3],
+        groups=groups,
+    )
+    assert [place[1:] for place in places(hits)] == [place[1:] for place in expected]
+    assert len(hits) == 3 + labels.count(None)
+    assert labels.count(None) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"k": 0}, QueryError, "k is 0"),
+        ({"k": 1.5}, QueryError, "k is 1.5"),
+        ({"k": True}, QueryError, "k is True"),
+        ({"threads": 0}, QueryError, "threads is 0"),
+        ({"unique_by": "colour"}, QueryError, "unique_by is 'colour'.*uri"),
+        ({"where": [("uri", "==", "nothing")]}, QueryError, "no image is left.*0 of 60 match"),
+        ({"where": [("colour", "==", 1)]}, PredicateError, "colour"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(
+    cache: Cache, query: Query, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        search(cache, query, **options)
+
+
+def test_a_query_of_another_layer_is_refused(caches: list[Cache], query: Query) -> None:
+    with pytest.raises(ExtractorMismatchError, match="layer"):
+        search(caches[1], query)
+
+
+def test_rows_that_are_not_valid_are_never_hits(
+    cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = search(cache, query, 1).image[0]
+    monkeypatch.setitem(cache.__dict__, "invalid", {int(best): "unreadable"})
+    hits = search(cache, query, 60)
+    assert best not in hits.image
+    assert len(hits) == 58
+
+
+def test_progress_counts_shards(cache: Cache, query: Query) -> None:
+    told: list[Progress] = []
+    search(cache, query, progress=told.append)
+    assert [(one.done, one.total, one.unit) for one in told] == [
+        (done, 4, "shards") for done in range(5)
+    ]
+
+
+def test_an_error_of_a_reader_reaches_the_caller_and_stops_the_others(
+    cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Cache, shard: int) -> Any:
+        raise DamagedError(f"shard {shard} is cut off")
+
+    before = threading.active_count()
+    monkeypatch.setattr(Cache, "read_shard", broken)
+    with pytest.raises(DamagedError, match="shard 0"):
+        search(cache, query)
+    assert threading.active_count() == before

@@ -1,0 +1,182 @@
+"""The answer of a search: as a table, as xarray, as a figure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vfs_ops.caches import Cache
+from vfs_ops.errors import ImageError, NotFoundError
+from vfs_ops.geometry import Frame
+from vfs_ops.images import decode_image
+from vfs_ops.queries import Query
+from vfs_ops.topk import Best
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+_PLACE_COLUMNS: Final = (
+    *("rank", "score", "image", "cell_y", "cell_x", "cells_high", "cells_wide"),
+    *("left", "top", "right", "bottom"),
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where hits come from, and what finding them took."""
+
+    cache: str
+    """Cache id."""
+    dataset: str
+    """Dataset id."""
+    images_searched: int
+    """Images that could be hits."""
+    shards_read: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The most similar regions, best first.
+
+    All arrays have shape (hit,).
+    """
+
+    score: NDArray[np.float64]
+    """Cosine similarity, in [-1, 1]."""
+    image: NDArray[np.int64]
+    """Row of the dataset."""
+    cell_y: NDArray[np.int64]
+    """Row of the grid at which the region begins."""
+    cell_x: NDArray[np.int64]
+    rows: pa.Table
+    """The dataset's rows of these images, all columns."""
+    query: Query
+    cache: Cache
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, cache: Cache, query: Query, best: Best, provenance: Provenance) -> Self:
+        """Look up the images of the best windows."""
+        rows = cache.dataset.rows(best.image.tolist())
+        return cls(best.score, best.image, best.y, best.x, rows, query, cache, provenance)
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __repr__(self) -> str:
+        best = f", best {self.score[0]:.3f}" if len(self) else ""
+        return (
+            f"<Hits: {len(self)} of {self.provenance.images_searched} images{best}, cache "
+            f"{self.cache.id[:12]}, {self.provenance.seconds:.2f} s>"
+        )
+
+    def _repr_html_(self) -> str:
+        table: str = self.to_frame().to_html(index=False, escape=True, max_cols=20)
+        return table
+
+    def frames(self) -> list[Frame]:
+        """Return how each hit's image maps into the model's input."""
+        sizes = zip(self.rows["width"].to_pylist(), self.rows["height"].to_pylist(), strict=True)
+        preprocessing = self.cache.spec.extractor.preprocessing
+        return [Frame.of(width, height, preprocessing) for width, height in sizes]
+
+    def boxes(self) -> NDArray[np.float64]:
+        """Return where the regions lie: left, top, right and bottom, shape (hit, 4).
+
+        In pixels of the decoded, upright original images, clipped to them.
+        """
+        region, grid = self.query.region, self.cache.grid
+        boxes = [
+            frame.window_box(int(y), int(x), region.high, region.wide, grid)
+            for frame, y, x in zip(self.frames(), self.cell_y, self.cell_x, strict=True)
+        ]
+        return np.array(boxes, np.float64).reshape(-1, 4)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a table with one row per hit.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``rank`` from 1, ``score``, ``image`` (row of the dataset), ``cell_y``, ``cell_x``,
+            ``cells_high``, ``cells_wide``, the box ``left``, ``top``, ``right``, ``bottom`` (pixels
+            of the original image), ``uri``, ``label``, and the dataset's metadata. A metadata
+            column of one of these names gets the prefix ``meta.``.
+        """
+        import pandas as pd
+
+        boxes, count = self.boxes(), len(self)
+        values = (
+            *(np.arange(1, count + 1), self.score, self.image, self.cell_y, self.cell_x),
+            *(np.full(count, self.query.region.high), np.full(count, self.query.region.wide)),
+            *boxes.T,
+        )
+        places = pd.DataFrame(dict(zip(_PLACE_COLUMNS, values, strict=True)))
+        metadata = self.rows.select(["uri", "label", *self.cache.dataset.manifest.metadata_columns])
+        names = [
+            f"meta.{name}" if name in _PLACE_COLUMNS else name for name in metadata.schema.names
+        ]
+        described: pd.DataFrame = metadata.rename_columns(names).to_pandas()
+        return pd.concat([places, described], axis="columns")
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return the columns of `to_frame` along the dimension ``rank``.
+
+        Where the hits come from stands in the attributes.
+        """
+        import xarray as xr
+
+        frame = self.to_frame().set_index("rank")
+        columns: dict[Any, Any] = {}
+        for name, column in frame.items():
+            values = column.to_numpy()
+            if column.dtype.kind not in "biuf":  # pandas' own types mean nothing to xarray
+                values = column.to_numpy(object, copy=True)
+                values[column.isna().to_numpy()] = None
+            columns[name] = ("rank", values)
+        return xr.Dataset(columns, {"rank": frame.index.to_numpy()}, asdict(self.provenance))
+
+    def figure(self, *, columns: int = 5) -> Figure:
+        """Draw the query with its region on the left, and the hits with theirs on the right.
+
+        Parameters
+        ----------
+        columns
+            Hits in one row of the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            It shows itself in a notebook; ``.savefig("hits.png")`` writes it.
+        """
+        from vfs_ops.figures import Panel, hits_figure
+
+        weights = self.query.region.weights
+        labels, uris = self.rows["label"].to_pylist(), self.rows["uri"].to_pylist()
+        panels = [
+            Panel(
+                image=self._preview(int(self.image[number])),
+                frame=frame,
+                weights=weights,
+                cell=(int(self.cell_y[number]), int(self.cell_x[number])),
+                grid=self.cache.grid,
+                title=f"{number + 1}    {self.score[number]:.3f}",
+                caption=labels[number] or "/".join(uris[number].split("/")[-2:]),
+            )
+            for number, frame in enumerate(self.frames())
+        ]
+        return hits_figure(self.query.picture.image, self.query.picture.mask, panels, columns)
+
+    def _preview(self, row: int) -> Image.Image | None:
+        try:
+            return decode_image(self.cache.dataset.preview(row)).convert("RGB")
+        except (NotFoundError, ImageError):
+            return None

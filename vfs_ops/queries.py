@@ -1,0 +1,267 @@
+"""Queries: a region of an image and the features under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vfs_ops.caches import Cache
+from vfs_ops.errors import ExtractorMismatchError, NotFoundError, QueryError
+from vfs_ops.exact import Pattern
+from vfs_ops.geometry import Downsample, PixelMask, Region, mask_to_region
+from vfs_ops.images import content_digest, decode_image, decode_pixels, pixel_digest
+from vfs_ops.locations import storage_errors
+from vfs_ops.masks import Polygons, pixel_mask
+from vfs_ops.spec import ExtractorSpec, Precision, Preprocessing
+
+if TYPE_CHECKING:
+    from vfs_ops.extract import FeatureExtractor
+
+_PICTURE_SIDE = 512
+
+# Whoever queries with an extractor asks for its probe again and again; it is one forward pass.
+_probes: WeakKeyDictionary[FeatureExtractor, list[NDArray[np.float32]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a figure shows of a query."""
+
+    image: Image.Image | None
+    """The whole image, RGB, at most 512 pixels a side; None where there is no preview."""
+    mask: PixelMask
+    """What was highlighted, uint8 of the size of `image`: 255 inside."""
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A region and the feature vectors under it; made by `query_from_image` or `query_from_row`."""
+
+    region: Region
+    features: NDArray[np.float32]
+    """Shape (region.high, region.wide, channel)."""
+    pattern: Pattern
+    """The same, made ready for scoring."""
+    extractor: ExtractorSpec
+    """What made the features."""
+    precision: Precision
+    """Precision in which they were computed."""
+    probe: NDArray[np.float32] | None
+    """Feature map of the probe image by the extractor in hand; None if the features come from a
+    cache, so that no model is involved."""
+    digest: bytes | None
+    """Content digest of the image, by which its own rows are left out of a search."""
+    picture: Picture
+
+    def check_matches(self, cache: Cache) -> None:
+        """Refuse a cache of another extractor.
+
+        Raises
+        ------
+        ExtractorMismatchError
+            If the extractor or its probe differs; the message names what does.
+        """
+        what = f"the query and cache {cache.id[:12]}"
+        if self.extractor.id != cache.spec.extractor.id:
+            ours, theirs = self.extractor.document(), cache.spec.extractor.document()
+            raise ExtractorMismatchError(
+                f"{what} have different extractors: {'; '.join(_differences(ours, theirs))}; "
+                "make the query with the cache's own extractor, or build a cache with the query's"
+            )
+        if self.probe is not None:
+            from vfs_ops.probe import check_probe
+
+            precisions = {self.precision, cache.spec.precision}
+            lowest = min(precisions, key=("bfloat16", "float16", "float32").index)
+            check_probe(cache.probe, self.probe, what, lowest)
+
+
+def query_from_image(
+    extractor: FeatureExtractor,
+    image: str | Path | bytes | Image.Image | NDArray[Any],
+    *,
+    layer: str | None = None,
+    mask: NDArray[Any] | Image.Image | None = None,
+    boxes: Sequence[Sequence[float]] | None = None,
+    polygon: Polygons | None = None,
+    downsample: Downsample = "bilinear",
+) -> Query:
+    """Make a query from any image.
+
+    Parameters
+    ----------
+    extractor
+        The cache's own: the same model, weights, layer and preprocessing.
+    image
+        A local file, its bytes, a Pillow image, or an array; see `vfs_ops.images`.
+    layer
+        Which of the extractor's layers; needed if it has several.
+    mask, boxes, polygon
+        The highlighted region, in pixels of the decoded, upright image; see
+        `vfs_ops.masks.pixel_mask`. The whole image if none is given.
+    downsample
+        How the mask becomes weights of cells; see `vfs_ops.geometry.mask_to_region`.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be decoded.
+    RegionError
+        If the region selects nothing or does not fit the image.
+    QueryError
+        If the layer is not clear, or all features under the region are zero.
+
+    Examples
+    --------
+    >>> beak = [(40, 10, 200, 180)]
+    >>> query = query_from_image(extractor, "bird.jpg", boxes=beak)  # doctest: +SKIP
+    """
+    number = _layer_number(extractor, layer)
+    decoded, digest = _open(image)
+    drawn = pixel_mask(*decoded.size, mask=mask, boxes=boxes, polygon=polygon)
+    region = mask_to_region(
+        drawn, extractor.preprocessing, extractor.infos[number].grid, downsample
+    )
+    features = extractor.features(extractor.prepare(decoded)[np.newaxis])[number][0]
+    return _query(
+        region,
+        features,
+        extractor=extractor.specs[number],
+        precision=extractor.precision,
+        probe=_probe(extractor)[number],
+        digest=digest,
+        picture=_picture(decoded, drawn),
+    )
+
+
+def query_from_row(
+    cache: Cache,
+    row: int,
+    *,
+    mask: NDArray[Any] | Image.Image | None = None,
+    boxes: Sequence[Sequence[float]] | None = None,
+    polygon: Polygons | None = None,
+    downsample: Downsample = "bilinear",
+) -> Query:
+    """Make a query from an image of the dataset itself; its features come from the cache.
+
+    Parameters
+    ----------
+    cache
+        Where the features are.
+    row
+        Number of the image.
+    mask, boxes, polygon, downsample
+        See `query_from_image`.
+
+    Raises
+    ------
+    QueryError
+        If there is no such row, it could not be read when the cache was built, or all features
+        under the region are zero.
+    RegionError
+        If the region selects nothing or does not fit the image.
+    """
+    features = cache.feature_map(row)
+    if row in cache.invalid:
+        raise QueryError(f"image {row} has no features: {cache.invalid[row]}; choose another image")
+    columns = cache.dataset.rows([row], ["width", "height", "digest"]).to_pydict()
+    drawn = pixel_mask(
+        columns["width"][0], columns["height"][0], mask=mask, boxes=boxes, polygon=polygon
+    )
+    preprocessing: Preprocessing = cache.spec.extractor.preprocessing
+    region = mask_to_region(drawn, preprocessing, cache.grid, downsample)
+    return _query(
+        region,
+        features,
+        extractor=cache.spec.extractor,
+        precision=cache.spec.precision,
+        probe=None,
+        digest=columns["digest"][0],
+        picture=_picture(_preview(cache, row), drawn),
+    )
+
+
+def _query(region: Region, feature_map: NDArray[np.floating], **others: Any) -> Query:
+    rows = slice(region.top, region.top + region.high)
+    columns = slice(region.left, region.left + region.wide)
+    features = np.ascontiguousarray(feature_map[rows, columns], np.float32)
+    features.setflags(write=False)
+    return Query(region, features, Pattern.of(region.weights, features), **others)
+
+
+def _layer_number(extractor: FeatureExtractor, layer: str | None) -> int:
+    names = [info.name for info in extractor.infos]
+    if layer is None and len(names) == 1:
+        return 0
+    if layer not in names:
+        raise QueryError(
+            f"layer is {layer!r}; expected one of the extractor's: {', '.join(names)}; "
+            "give the layer of the cache to search"
+        )
+    return names.index(layer)
+
+
+def _open(image: str | Path | bytes | Image.Image | NDArray[Any]) -> tuple[Image.Image, bytes]:
+    if isinstance(image, str | Path):
+        with storage_errors(f"image {image}"):
+            image = Path(image).expanduser().read_bytes()
+    if isinstance(image, bytes):
+        return decode_image(image), content_digest(image)
+    decoded = decode_pixels(image)
+    return decoded, pixel_digest(decoded)
+
+
+def _probe(extractor: FeatureExtractor) -> list[NDArray[np.float32]]:
+    if extractor not in _probes:
+        from vfs_ops.probe import probe
+
+        _probes[extractor] = probe(extractor)
+    return _probes[extractor]
+
+
+def _preview(cache: Cache, row: int) -> Image.Image | None:
+    try:
+        return decode_image(cache.dataset.preview(row))
+    except NotFoundError:
+        return None
+
+
+def _picture(image: Image.Image | None, mask: PixelMask) -> Picture:
+    shown = None
+    if image is not None:
+        shown = image.convert("RGB")
+        shown.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    small = Image.fromarray(mask)
+    if shown is None:
+        small.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    else:
+        small = small.resize(shown.size, Image.Resampling.BOX)
+    return Picture(shown, np.asarray(small))
+
+
+def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
+    """Name the fields that differ between two documents, with both values."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return [
+            difference
+            for key in sorted(ours.keys() | theirs.keys())
+            for difference in _differences(
+                ours.get(key), theirs.get(key), f"{name}.{key}" if name else key
+            )
+        ]
+    if ours == theirs:
+        return []
+    return [f"{name} is {_short(ours)}, in the cache {_short(theirs)}"]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:24]}…{text[-8:]}"
