@@ -137,11 +137,8 @@ class Hits:
         frame = self.to_frame().set_index("rank")
         columns: dict[Any, Any] = {}
         for name, column in frame.items():
-            values = column.to_numpy()
-            if column.dtype.kind not in "biuf":  # pandas' own types mean nothing to xarray
-                values = column.to_numpy(object, copy=True)
-                values[column.isna().to_numpy()] = None
-            columns[name] = ("rank", values)
+            plain = column.dtype.kind in "biuf"  # pandas' own types mean nothing to xarray
+            columns[name] = ("rank", column.to_numpy() if plain else column.to_numpy(object))
         return xr.Dataset(columns, {"rank": frame.index.to_numpy()}, asdict(self.provenance))
 
     def figure(self, *, columns: int = 5) -> Figure:

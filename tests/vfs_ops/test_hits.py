@@ -63,9 +63,10 @@ def test_xarray_holds_the_same_along_rank(hits: Hits) -> None:
     assert dict(found.sizes) == {"rank": 5}
     assert list(found.data_vars) == list(frame.columns[1:])
     np.testing.assert_array_equal(found["score"], frame["score"])
-    assert [label or None for label in found["label"].values] == [
-        None if pd.isna(label) else label for label in frame["label"]
-    ]
+    np.testing.assert_array_equal(found["label"].isnull(), frame["label"].isna())
+    known = frame["label"].notna().to_numpy()
+    assert found["label"].values[known].tolist() == frame["label"][known].tolist()
+    assert found["taken"].values[0] == pd.Timestamp("2020-01-02")
     assert found.attrs["cache"] == hits.cache.id
     assert found.attrs["images_searched"] == 11
 
