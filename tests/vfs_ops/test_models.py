@@ -204,7 +204,9 @@ def one_unsaved_buffer(module):
 
 
 def one_alias(module):
-    module.alias = module[0].weight
+    module[1].alias = module[
+        0
+    ].weight  # under a later name, so that a walk without it would skip it
 
 
 @pytest.mark.parametrize(
