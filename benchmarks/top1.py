@@ -37,9 +37,10 @@ def read_labels(folder: Path, limit: int | None) -> list[tuple[Path, int]]:
         raise SourceError(f"there is no {table}; expected columns file and imagenet_class")
     with table.open(newline="", encoding="utf-8") as file:
         rows = [(folder / row["file"], int(row["imagenet_class"])) for row in csv.DictReader(file)]
+    rows = rows[:limit]
     if not rows:
-        raise SourceError(f"{table} has no rows; name one photo in each")
-    return rows[:limit]
+        raise SourceError(f"{table} gives no photos; expected one a row, and a limit above 0")
+    return rows
 
 
 def predictions(
