@@ -90,9 +90,9 @@ def document_id(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
-def is_id(text: str) -> bool:
+def is_id(text: object) -> bool:
     """Tell whether `text` is a full id: 64 lower-case hexadecimal digits."""
-    return _ID.fullmatch(text) is not None
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:

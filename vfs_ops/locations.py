@@ -65,6 +65,10 @@ def normalize_url(text: str, protocols: tuple[str, ...] = WORKSPACE_PROTOCOLS) -
     if "\x00" in text or not text:
         raise InvalidUrlError(f"{text!r} is no URL or path; give one")
     if "://" not in text:
+        if "file" not in protocols:
+            raise InvalidUrlError(
+                f"{text[:200]!r} is a local path; expected a URL with one of {', '.join(protocols)}"
+            )
         return "file://" + (Path(text).expanduser().absolute().as_posix().rstrip("/") or "/")
     parts = urlsplit(text)
     if parts.scheme not in protocols:
@@ -247,9 +251,10 @@ class Folder:
         with storage_errors(f"{self.url}/{relative}"):
             if not self.filesystem.isdir(top):
                 return []
-            # fsspec leaves out local folders that it may not list, unless told otherwise
-            options = {"on_error": "raise"} if local else {}
-            found = self.filesystem.find(top, detail=True, **options)
+            if local:
+                found = _find_local(self.filesystem, top)
+            else:
+                found = self.filesystem.find(top, detail=True)
         for name in [name for name, info in found.items() if info.get("islink")]:
             with storage_errors(f"file {name}, a symbolic link"):
                 found[name] = self.filesystem.info(name)
@@ -259,6 +264,22 @@ class Folder:
             if info["type"] == "file"
         ]
         return sorted(stats, key=lambda stat: stat.path)
+
+
+def _find_local(filesystem: LocalFileSystem, top: str) -> dict[str, dict[str, Any]]:
+    """List files recursively; fsspec's `find` leaves out folders that it may not list."""
+    found, folders = {}, [top]
+    while folders:
+        try:
+            listing = filesystem.ls(folders.pop(), detail=True)
+        except FileNotFoundError:
+            continue  # deleted meanwhile
+        for info in listing:
+            if info["type"] == "directory":
+                folders.append(info["name"])
+            else:
+                found[info["name"]] = info
+    return found
 
 
 def _stat(path: str, info: dict[str, Any]) -> FileStat:

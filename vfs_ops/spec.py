@@ -7,6 +7,7 @@ holds neither secrets nor local paths.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -81,7 +82,8 @@ class Preprocessing:
                 "preprocessing ends in images of different sizes; expected an exact resize or a "
                 "crop; give one of them"
             )
-        if not self.value_range[0] < self.value_range[1]:
+        low, high = self.value_range
+        if not -math.inf < low < high < math.inf:
             raise SpecError(f"value_range is {self.value_range}; expected (low, high), low < high")
         for label, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != self.channels:
@@ -89,6 +91,8 @@ class Preprocessing:
                     f"{label} has {len(values)} values for {self.channels} channel(s); "
                     "expected one per channel"
                 )
+            if values is not None and not all(math.isfinite(value) for value in values):
+                raise SpecError(f"{label} is {values}; expected finite numbers")
         if self.std is not None and any(value <= 0 for value in self.std):
             raise SpecError(f"std is {self.std}; expected positive numbers")
 

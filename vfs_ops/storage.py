@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any, Final
 from fsspec.implementations.local import LocalFileSystem
 
 from vfs_ops.canonical import check_name
-from vfs_ops.errors import AccessError
+from vfs_ops.errors import AccessError, InvalidNameError
 from vfs_ops.locations import WORKSPACE_PROTOCOLS, FileStat, Folder, normalize_url, storage_errors
 
 READ_ONLY_PROTOCOLS: Final = ("https",)
+_MEMORY_LOCK: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Workspace(Folder):
             if isinstance(self.filesystem, LocalFileSystem):
                 return _create_local(Path(path), data)
             try:
-                self.filesystem.pipe_file(path, data, mode="create")
+                with self._one_at_a_time():
+                    self.filesystem.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
             return True
@@ -94,6 +97,8 @@ class Workspace(Folder):
     def delete(self, key: str) -> None:
         """Remove an object or everything below a prefix; nothing happens if it is not there."""
         self._check_writable()
+        if not key:
+            raise InvalidNameError(f"{self.url} would be deleted as a whole; name what to delete")
         path = self.path_of(key)
         with storage_errors(f"{self.url}/{key}"), contextlib.suppress(FileNotFoundError):
             self.filesystem.rm(path, recursive=True)
@@ -117,6 +122,10 @@ class Workspace(Folder):
         if isinstance(self.filesystem, LocalFileSystem):
             return LocalStore(path, read_only=True)
         return FsspecStore.from_url(f"{self.url}/{key}", read_only=True)
+
+    def _one_at_a_time(self) -> contextlib.AbstractContextManager[Any]:
+        """Guard fsspec's memory, which looks and writes in two steps; a store's own are one."""
+        return _MEMORY_LOCK if self.protocol == "memory" else contextlib.nullcontext()
 
     def _check_writable(self) -> None:
         if not self.writable:

@@ -1,0 +1,280 @@
+"""URLs and folders: what may be opened, and how failures are told."""
+
+import errno
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vfs_ops import locations
+from vfs_ops.errors import (
+    AccessError,
+    InvalidNameError,
+    InvalidUrlError,
+    NotFoundError,
+    StorageError,
+    StorageFullError,
+    UnavailableError,
+)
+from vfs_ops.locations import (
+    REMOTE_PROTOCOLS,
+    SOURCE_PROTOCOLS,
+    FileStat,
+    Folder,
+    normalize_url,
+    read_url,
+    stat_url,
+    storage_errors,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("/a/b/", "file:///a/b"),
+        ("/", "file:///"),
+        ("file:///", "file:///"),
+        ("file:///a/", "file:///a"),
+        ("s3://bucket/x/", "s3://bucket/x"),
+        ("s3://bucket", "s3://bucket"),
+        ("https://host:8080/a?b=c", "https://host:8080/a?b=c"),
+        ("memory://", "memory://"),
+        ("memory://a//", "memory://a"),
+        ("/with space/é#?%20", "file:///with space/é#?%20"),
+    ],
+)
+def test_urls_and_paths_are_normalised(text: str, url: str) -> None:
+    assert normalize_url(text) == url
+    assert normalize_url(url) == url
+
+
+def test_relative_paths_and_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert normalize_url("x") == f"file://{tmp_path}/x"
+    assert normalize_url(".") == f"file://{tmp_path}"
+    assert normalize_url("~/x") == "file:///home/me/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a\0b",
+        "ftp://host/x",
+        "http://host/x",  # of sources only
+        "github://x",
+        "zip://a::https://host/b.zip",
+        "simplecache::s3://bucket",
+        "a::b",
+        "s3://",
+        "https:///",
+        "https://user@host/x",
+        "https://user:secret@host/x",
+        "https://host/x?X-Amz-Signature=secret",
+        "https://host/x?X-Amz-Security-Token=secret",
+        "https://host/x?sig=secret",
+        "https://host/x?AWSAccessKeyId=secret",
+        "https://host/x?access-key=secret",
+        "https://host/x?password=secret",
+    ],
+)
+def test_urls_off_the_list_or_with_secrets_are_refused(text: str) -> None:
+    with pytest.raises(InvalidUrlError) as caught:
+        normalize_url(text)
+    assert "secret@" not in str(caught.value)
+    assert "=secret" not in str(caught.value)
+
+
+def test_remote_urls_alone_are_read_as_such(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"secret")
+    assert "file" not in REMOTE_PROTOCOLS
+    assert "memory" not in REMOTE_PROTOCOLS
+    for url in (f"file://{tmp_path}/x", f"{tmp_path}/x", "memory://x", "local://x"):
+        with pytest.raises(InvalidUrlError):
+            read_url(url)
+        with pytest.raises(InvalidUrlError):
+            stat_url(url)
+
+
+class Remote:
+    """A file system that knows one file."""
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        self.facts = info
+
+    def _strip_protocol(self, url: str) -> str:
+        return url
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        return b"whole file"
+
+    def info(self, path: str) -> dict[str, Any]:
+        if path.endswith("gone"):
+            raise FileNotFoundError(path)
+        return self.facts
+
+
+@pytest.mark.parametrize(
+    ("facts", "stat"),
+    [
+        ({"size": 5, "ETag": '"abc"'}, (5, "etag:abc")),
+        ({"size": 5, "ETag": "abc", "LastModified": "now"}, (5, "etag:abc")),
+        ({"size": 5, "Last-Modified": "Mon"}, (5, "time:5:Mon")),
+        ({"size": 5}, (5, "")),
+        ({"size": None}, (0, "")),
+    ],
+)
+def test_change_tokens(
+    monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], stat: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(locations, "_filesystem", lambda protocol: Remote(facts))
+    url = "https://host/x"
+    assert stat_url(url) == FileStat(url, *stat)
+    assert read_url(url) == b"whole file"
+    with pytest.raises(NotFoundError):
+        stat_url("https://host/gone")
+
+
+def test_a_server_that_ignores_ranges_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locations, "_filesystem", lambda protocol: Remote({}))
+    folder = Folder.at("https://host")
+    with pytest.raises(StorageError, match="ignores ranges"):
+        folder.read("x", 0, 4)
+    assert folder.read("x") == b"whole file"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["..", "../x", "a/../b", "/x", "a//b", "a/", "./a", "a/.", "a\0b", "a/../../../etc/passwd"],
+)
+@pytest.mark.parametrize("url", ["/tmp", "memory://a", "https://host/a", "/"])
+def test_paths_cannot_leave_a_folder(url: str, path: str) -> None:
+    with pytest.raises(InvalidNameError) as caught:
+        Folder.at(url).path_of(path)
+    assert len(str(caught.value)) < 400
+
+
+@given(st.text(max_size=30))
+def test_a_path_is_refused_or_stays_inside(path: str) -> None:
+    try:
+        full = Folder("file:///some/root").path_of(path)
+    except InvalidNameError:
+        return
+    assert full == "/some/root" or os.path.normpath(full).startswith("/some/root/")
+    assert os.path.normpath(full) == full
+
+
+def test_the_root_of_the_file_system() -> None:
+    assert Folder.at("/").path_of("etc") == "/etc"
+    assert Folder.at("memory://").path_of("a/b") == "/a/b"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b é.txt").write_bytes(b"0123456789")
+    (tmp_path / "a").write_bytes(b"")
+    return Folder.at(str(tmp_path))
+
+
+def test_reading(folder: Folder) -> None:
+    path = "sub/b é.txt"
+    assert folder.read(path) == b"0123456789"
+    assert folder.read(path, 2, 5) == b"234"
+    assert folder.read(path, 8, 50) == b"89"
+    assert folder.read(path, -3) == b"789"
+    assert folder.read("a") == b""
+    assert folder.read_optional(path) == b"0123456789"
+    assert folder.read_optional("nope") is None
+    assert folder.exists("sub")
+    assert not folder.exists("nope")
+    for read in (folder.read, folder.stat):
+        with pytest.raises(NotFoundError):
+            read("nope")
+    with pytest.raises(StorageError):
+        folder.read("sub")
+
+
+def test_memory_folders_read_alike() -> None:
+    folder = Folder.at("memory://test-locations")
+    folder.filesystem.pipe_file(folder.path_of("x/y"), b"0123456789")
+    assert folder.read("x/y", 2, 5) == b"234"
+    assert folder.read("x/y", -3) == b"789"
+    assert [stat.path for stat in folder.walk()] == ["x/y"]
+    assert folder.stat("x/y").size == 10
+    assert folder.read_optional("x/z") is None
+
+
+def test_walking(folder: Folder) -> None:
+    assert [(stat.path, stat.size) for stat in folder.walk()] == [("a", 0), ("sub/b é.txt", 10)]
+    assert [stat.path for stat in folder.walk("sub")] == ["sub/b é.txt"]
+    assert folder.walk("nope") == folder.walk("a") == []
+    for stat in folder.walk():
+        assert folder.stat(stat.path) == stat
+
+
+def test_tokens_follow_the_file_that_a_link_leads_to(folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    before = {stat.path: stat for stat in folder.walk()}
+    os.utime(tmp_path / "a", ns=(7, 7))
+    after = {stat.path: stat for stat in folder.walk()}
+    assert before["link"] != after["link"]
+    assert folder.stat("link") == after["link"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(AccessError):
+        folder.walk()
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (FileNotFoundError(2, "x"), NotFoundError),
+        (PermissionError(13, "x"), AccessError),
+        (OSError(errno.EROFS, "x"), AccessError),
+        (OSError(errno.ENOSPC, "x"), StorageFullError),
+        (OSError(errno.EDQUOT, "x"), StorageFullError),
+        (TimeoutError("x"), UnavailableError),
+        (ConnectionResetError("x"), UnavailableError),
+        (OSError("x"), StorageError),
+    ],
+)
+def test_errors_are_typed_and_survive_pickling(raised: OSError, error: type[Exception]) -> None:
+    with pytest.raises(error, match="the thing") as caught, storage_errors("the thing"):
+        raise raised
+    assert type(caught.value) is error
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again)) == (error, str(caught.value))
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(ZeroDivisionError), storage_errors("the thing"):
+        raise ZeroDivisionError
+
+
+def test_a_protocol_whose_package_is_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(protocol: str) -> Any:
+        raise ImportError("install gcsfs")
+
+    monkeypatch.setattr(locations.fsspec, "filesystem", missing)
+    locations._filesystem.cache_clear()
+    with pytest.raises(StorageError, match="install gcsfs"):
+        Folder.at("gs://bucket").read("x")
+    locations._filesystem.cache_clear()
+    assert "gs" in SOURCE_PROTOCOLS
