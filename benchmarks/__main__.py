@@ -1,0 +1,34 @@
+"""All benchmarks, one after the other: ``python -m benchmarks [--images DIR]``.
+
+Those of builds and of accuracy need photos; DIR holds them, and ``labels.csv`` for the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run each benchmark in a process of its own; returns how many failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path)
+    images = parser.parse_args().images
+    commands = [["search_reference"]]
+    if images is not None:
+        given = ["--images", str(images)]
+        commands += [["build", *given], ["build", *given, "--memory"]]
+        if (images / "labels.csv").exists():
+            commands.insert(0, ["top1", *given])
+    failed = 0
+    for name, *arguments in commands:
+        print(f"\n== python -m benchmarks.{' '.join([name, *arguments])}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+        failed += subprocess.run(command, check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
