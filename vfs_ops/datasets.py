@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ class Dataset:
 
     workspace: Workspace
     id: str
-    document: dict[str, Any] = field(repr=False)
+    document: dict[str, Any] = field(repr=False, compare=False)
     """The canonical document whose digest is `id`."""
     manifest: Manifest = field(repr=False, compare=False)
 
@@ -146,7 +147,7 @@ class Dataset:
             return np.ones(self.count, np.bool_)
         return evaluate(self.table(names), filters)
 
-    def reader(self, images: str | Source | Reader | None = None) -> ImageReader:
+    def reader(self, images: str | os.PathLike[str] | Source | Reader | None = None) -> ImageReader:
         """Return what reads the images themselves.
 
         Parameters
@@ -163,9 +164,9 @@ class Dataset:
         """
         return ImageReader(self, self._reader(images))
 
-    def _reader(self, images: str | Source | Reader | None) -> Reader:
-        if isinstance(images, str):
-            return Files(Folder.at(images))
+    def _reader(self, images: str | os.PathLike[str] | Source | Reader | None) -> Reader:
+        if isinstance(images, str | os.PathLike):
+            return Files(Folder.at(os.fspath(images)))
         if images is None:
             return self._original_reader()
         return images.listing().reader if isinstance(images, Source) else images

@@ -37,8 +37,6 @@ def interpolate(
 def _along(values: Array, length: int, axis: int, interpolation: str) -> Array:
     old = values.shape[axis]
     centre = (np.arange(length) + 0.5) * (old / length) - 0.5
-    if interpolation == "bilinear":
-        centre = centre.clip(min=0)
     start = np.floor(centre)
     t = (centre - start).astype(np.float32)
     if interpolation == "bilinear":

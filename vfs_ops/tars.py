@@ -89,7 +89,7 @@ def _samples(root: Folder, shard: FileStat) -> list[_Sample]:
     what = f"{root.url}/{shard.path}"
     samples: dict[str, _Sample] = {}
     with open_ranged(root, shard.path, shard.size) as file:
-        for member in _members(file, shard.size, what):
+        for member in _members(file, what):
             folder, slash, base = member.name.rpartition("/")
             stem, _, extension = base.partition(".")
             sample = samples.setdefault(f"{folder}{slash}{stem}", _Sample())
@@ -107,7 +107,7 @@ def _samples(root: Folder, shard: FileStat) -> list[_Sample]:
     return [sample for sample in samples.values() if sample.offset >= 0]
 
 
-def _members(file: IO[bytes], size: int, what: str) -> Iterator[tarfile.TarInfo]:
+def _members(file: IO[bytes], what: str) -> Iterator[tarfile.TarInfo]:
     start = file.read(6)
     for magic, command in _COMPRESSED.items():
         if start.startswith(magic):
@@ -118,8 +118,11 @@ def _members(file: IO[bytes], size: int, what: str) -> Iterator[tarfile.TarInfo]
             for member in archive:
                 if not member.isreg():
                     continue
-                if member.issparse() or member.offset_data + member.size > size:
-                    raise SourceError(f"{what}: member {member.name!r} is sparse or cut off")
+                if member.issparse():
+                    raise SourceError(
+                        f"{what}: member {member.name!r} is sparse; write the shard without "
+                        "sparse files"
+                    )
                 yield member
             end = archive.offset
     except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:

@@ -67,6 +67,7 @@ def test_opening_gives_what_ingest_gave(mine: Dataset, workspace: Workspace) -> 
 def test_datasets_survive_pickling(mine: Dataset) -> None:
     again = pickle.loads(pickle.dumps(mine))
     assert again.rows([1]).equals(mine.rows([1]))
+    assert len({again, mine}) == 1
 
 
 def test_columns_come_in_the_order_asked_for(mine: Dataset) -> None:
@@ -189,7 +190,11 @@ def test_reading_images(mine: Dataset, folder: Path, tmp_path: Path) -> None:
     shutil.move(folder, tmp_path / "moved")
     with pytest.raises(NotFoundError):
         reader.read(1)
-    for images in (str(tmp_path / "moved"), FolderSource(str(tmp_path / "moved"))):
+    for images in (
+        str(tmp_path / "moved"),
+        tmp_path / "moved",
+        FolderSource(str(tmp_path / "moved")),
+    ):
         assert mine.reader(images).read(1).size == (64, 48)
     assert mine.reader(Files(Folder.at(str(tmp_path / "moved")))).read(1).size == (64, 48)
 

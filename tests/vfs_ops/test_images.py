@@ -166,6 +166,17 @@ def test_a_bomb_is_refused_from_its_header() -> None:
             images.decode_image(bomb)
 
 
+def test_our_own_limit_is_applied_before_anything_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    data = encode(Image.fromarray(noise(10, 10)))
+    with pytest.raises(ImageError, match="10 × 10 pixels"):
+        images.decode_image(data[:60])  # no more than the header
+    with pytest.raises(ImageError, match="at most 99 pixels"):
+        images.decode_pixels(noise(10, 10))
+
+
 def test_limits_are_at_most_those_of_pillow() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert images.MAX_PIXELS <= Image.MAX_IMAGE_PIXELS

@@ -185,6 +185,18 @@ def test_a_parquet_table_with_boxes(tmp_path: Path) -> None:
     assert dataset.where([("kind", "==", "y")]).tolist() == [False, True]
 
 
+def test_list_columns_are_named_one_way_whoever_wrote_them(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    table = pa.table({"path": ["a.png"], "boxes": [[[1.0, 2.0]]]})
+    ids = set()
+    for options in ({}, {"store_schema": False}, {"use_compliant_nested_type": False}):
+        pq.write_table(table, tmp_path / "t.parquet", **options)
+        dataset = ingest(str(tmp_path / "t.parquet"), Workspace.in_memory())
+        assert dataset.document["columns"] == [["boxes", "list<item: list<item: double>>"]]
+        ids.add(dataset.id)
+    assert len(ids) == 1
+
+
 def test_columns_may_be_named(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     (tmp_path / "t.tsv").write_text("name\tfile\tclass\na.png\tzzz\t1\n")
