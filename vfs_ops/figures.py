@@ -119,7 +119,7 @@ def _show(axes: Axes, image: Image.Image, inside: NDArray[np.float64], missing: 
     axes.imshow(np.asarray(image) / 255 * light, interpolation="lanczos")
     axes.set_axis_off()
     if missing:
-        axes.text(0.5, 0.5, "no preview", fontsize=8, transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.03, "no preview", fontsize=7, transform=axes.transAxes, ha="center", c="w")
 
 
 def _write(axes: Axes, title: str, caption: str) -> None:
