@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +33,7 @@ REMOTE_PROTOCOLS: Final = tuple(p for p in SOURCE_PROTOCOLS if p not in ("file",
 _SECRET_PARAMETERS = ("signature", "token", "credential", "secret", "password", "accesskey", "sig")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileStat:
     """What a listing tells of one file."""
 
@@ -233,8 +235,8 @@ class Folder:
     def walk(self, relative: str = "") -> list[FileStat]:
         """List all files below a folder, recursively, sorted by path.
 
-        Symbolic links to files are listed as the files they lead to; links to folders are not
-        followed, since they may lead round in circles.
+        Symbolic links to files are listed as the files they lead to, broken ones as empty files;
+        links to folders are not followed, since they may lead round in circles.
 
         Returns
         -------
@@ -247,39 +249,43 @@ class Folder:
             If any part of it cannot be listed.
         """
         top, root = self.path_of(relative), self.path_of("")
-        local = isinstance(self.filesystem, LocalFileSystem)
         with storage_errors(f"{self.url}/{relative}"):
             if not self.filesystem.isdir(top):
                 return []
-            if local:
-                found = _find_local(self.filesystem, top)
+            if isinstance(self.filesystem, LocalFileSystem):
+                stats = list(_walk_local(root, relative))
             else:
-                found = self.filesystem.find(top, detail=True)
-        for name in [name for name, info in found.items() if info.get("islink")]:
-            with storage_errors(f"file {name}, a symbolic link"):
-                found[name] = self.filesystem.info(name)
-        stats = [
-            _stat(name[len(root) :].lstrip("/"), info)
-            for name, info in found.items()
-            if info["type"] == "file"
-        ]
-        return sorted(stats, key=lambda stat: stat.path)
+                stats = [
+                    _stat(name[len(root) :].lstrip("/"), info)
+                    for name, info in self.filesystem.find(top, detail=True).items()
+                    if info["type"] == "file"
+                ]
+        return sorted(stats, key=lambda found: found.path)
 
 
-def _find_local(filesystem: LocalFileSystem, top: str) -> dict[str, dict[str, Any]]:
+def _walk_local(root: str, folder: str) -> Iterator[FileStat]:
     """List files recursively; fsspec's `find` leaves out folders that it may not list."""
-    found, folders = {}, [top]
+    folders = [folder]
     while folders:
+        folder = folders.pop()
         try:
-            listing = filesystem.ls(folders.pop(), detail=True)
+            entries = os.scandir(os.path.join(root, folder))
         except FileNotFoundError:
             continue  # deleted meanwhile
-        for info in listing:
-            if info["type"] == "directory":
-                folders.append(info["name"])
-            else:
-                found[info["name"]] = info
-    return found
+        with entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                    continue
+                try:
+                    status = entry.stat()  # of what a link leads to
+                except FileNotFoundError:
+                    if entry.is_symlink():
+                        yield FileStat(path, 0, "")  # reading it will say that it is broken
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield _stat(path, {"size": status.st_size, "mtime": status.st_mtime})
 
 
 def _stat(path: str, info: dict[str, Any]) -> FileStat:

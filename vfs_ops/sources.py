@@ -25,7 +25,7 @@ MAX_URI_LENGTH: Final = 4096
 """Characters of a path or URL in a manifest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where the bytes of one image are."""
 

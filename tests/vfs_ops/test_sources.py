@@ -75,11 +75,12 @@ def test_links_to_files_count_and_broken_ones_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "link.png").symlink_to(tmp_path / "store" / "one.png")
+    (folder / ".#lock").symlink_to("nobody")  # broken, and no image
     (folder / "round").symlink_to(tmp_path / "in")
     assert uris(FolderSource(str(folder)).listing()) == ["link.png"]
     (folder / "broken.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(NotFoundError, match=r"broken\.png"):
-        FolderSource(str(folder)).listing()
+        ingest(str(folder), Workspace.in_memory())
 
 
 def test_names_that_no_manifest_can_hold_are_refused(tmp_path: Path) -> None:
