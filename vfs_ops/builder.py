@@ -202,7 +202,8 @@ def _begin(
             continue
         plan = begin(workspace, cache.spec, cache.plan, probes[layer])
         stored = read_probe(workspace, plan)
-        check_probe(stored, probes[layer], f"the unfinished cache {plan.cache[:12]}")
+        what = f"the unfinished cache {plan.cache[:12]} and this model"
+        check_probe(stored, probes[layer], what, cache.spec.precision)
         done = frozenset(read_receipts(workspace, plan))
         pending.append(PendingCache(layer, cache.spec, plan, done))
     return pending
