@@ -55,7 +55,8 @@ class Workspace(Folder):
 
         A write that was killed may have left a file whose name starts with a dot: it is no object.
         """
-        stats = super().walk(relative)
+        with self._memory_lock():
+            stats = super().walk(relative)
         return [stat for stat in stats if not stat.path.rpartition("/")[2].startswith(".")]
 
     def create(self, key: str, data: bytes) -> bool:
@@ -77,7 +78,7 @@ class Workspace(Folder):
             if isinstance(self.filesystem, LocalFileSystem):
                 return _create_local(Path(path), data)
             try:
-                with self._one_at_a_time():
+                with self._memory_lock():
                     self.filesystem.pipe_file(path, data, mode="create")
             except FileExistsError:
                 return False
@@ -92,7 +93,8 @@ class Workspace(Folder):
                 with _temporary_sibling(Path(path), data) as temporary:
                     temporary.replace(path)
             else:
-                self.filesystem.pipe_file(path, data)
+                with self._memory_lock():
+                    self.filesystem.pipe_file(path, data)
 
     def delete(self, key: str) -> None:
         """Remove an object or everything below a prefix; nothing happens if it is not there."""
@@ -100,7 +102,8 @@ class Workspace(Folder):
         if not key:
             raise InvalidNameError(f"{self.url} would be deleted as a whole; name what to delete")
         path = self.path_of(key)
-        with storage_errors(f"{self.url}/{key}"), contextlib.suppress(FileNotFoundError):
+        missing = contextlib.suppress(FileNotFoundError)
+        with storage_errors(f"{self.url}/{key}"), missing, self._memory_lock():
             self.filesystem.rm(path, recursive=True)
 
     def names(self, key: str) -> list[str]:
@@ -108,7 +111,8 @@ class Workspace(Folder):
         path = self.path_of(key)
         with storage_errors(f"{self.url}/{key}"):
             try:
-                found = self.filesystem.ls(path, detail=False)
+                with self._memory_lock():
+                    found = self.filesystem.ls(path, detail=False)
             except FileNotFoundError:
                 return []
         names = {str(name).rstrip("/").rpartition("/")[2] for name in found}
@@ -123,8 +127,8 @@ class Workspace(Folder):
             return LocalStore(path, read_only=True)
         return FsspecStore.from_url(f"{self.url}/{key}", read_only=True)
 
-    def _one_at_a_time(self) -> contextlib.AbstractContextManager[Any]:
-        """Guard fsspec's memory, which looks and writes in two steps; a store's own are one."""
+    def _memory_lock(self) -> contextlib.AbstractContextManager[Any]:
+        """Guard fsspec's memory, which looks first and then writes, lists or deletes."""
         return _MEMORY_LOCK if self.protocol == "memory" else contextlib.nullcontext()
 
     def _check_writable(self) -> None:

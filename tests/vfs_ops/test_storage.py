@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,20 @@ def test_one_of_many_writers_wins(space: Workspace) -> None:
         assert len(winners) == 1
         assert space.read(key) == bytes(winners) * 10_000
     assert len(space.walk()) == turns
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_listing_and_deleting_go_along_with_writing(space: Workspace) -> None:
+    def work(number: int) -> int:
+        for turn in range(20):
+            space.create(f"a/{turn}", b"x")
+            space.names("a")
+            space.walk()
+            space.delete(f"a/{(turn + number) % 20}")
+        return number
+
+    with ThreadPoolExecutor(6) as executor:
+        assert list(executor.map(work, range(6))) == list(range(6))
 
 
 def test_readers_of_a_replaced_object_see_it_whole(tmp_path: Path) -> None:
