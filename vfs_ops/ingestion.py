@@ -24,7 +24,7 @@ from vfs_ops.manifests import (
 from vfs_ops.previews import PACK_IMAGES, encode_preview, pack_key
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.source_kinds import as_source
-from vfs_ops.sources import Listing, Place, Reader, opened
+from vfs_ops.sources import Listing, Place, Reader, is_remote, opened
 from vfs_ops.spec import NULL_DIGEST
 from vfs_ops.staging import RECORDS, Known, Staging, gather_previews, known_records, records_of
 from vfs_ops.storage import Workspace
@@ -93,7 +93,7 @@ def ingest(
         If the source is empty or malformed.
     StorageError, NotFoundError
         If an image cannot be read, or the dataset not written. An image that can be read and not
-        decoded is no error: its row says why.
+        decoded, or a remote URL that leads nowhere, is no error: its row says why.
     """
     threads = threads or min(32, (os.cpu_count() or 1) + 4)
     listing = as_source(source).listing()
@@ -146,6 +146,16 @@ def _in_order(
 
 
 def _read_one(reader: Reader, known: Known, place: Place, token: str | None) -> _Read:
+    try:
+        return _read_present(reader, known, place, token)
+    except NotFoundError as error:
+        if not is_remote(place.uri):
+            raise
+        # Links die; a row of a table of URLs that leads nowhere is asked for again next time.
+        return _Read(token or "", error=str(error)[:MAX_ERROR_LENGTH])
+
+
+def _read_present(reader: Reader, known: Known, place: Place, token: str | None) -> _Read:
     if token is None:
         stat = reader.stat(place)
         token, place = stat.token, Place(place.uri, stat.size, place.byte_offset)

@@ -8,7 +8,7 @@ import pytest
 from makers import make_extractor, write_photos
 
 from vfs_ops.builder import build
-from vfs_ops.errors import ImageChangedError, NotFoundError
+from vfs_ops.errors import ImageChangedError
 from vfs_ops.ingestion import ingest
 
 
@@ -60,11 +60,25 @@ def test_a_table_of_urls_is_ingested_built_and_not_read_again(server, table, wor
     assert server.fetched == []
 
 
-def test_a_changed_or_missing_image_stops_with_its_url(server, table, workspace, tmp_path):
+def test_a_changed_image_stops_the_build_with_its_url(server, table, workspace, tmp_path):
     dataset = ingest(str(table), workspace)
     write_photos(tmp_path / "served", 1, seed=7)
     with pytest.raises(ImageChangedError, match=r"even/0000\.png"):
         build(dataset, make_extractor())
-    (tmp_path / "served" / "even" / "0000.png").unlink()
-    with pytest.raises(NotFoundError, match=r"even/0000\.png"):
-        ingest(str(table), workspace)
+
+
+def test_a_dead_link_keeps_its_row_and_is_asked_for_again(server, table, workspace, tmp_path):
+    path = tmp_path / "served" / "even" / "0000.png"
+    picture = path.read_bytes()
+    path.unlink()
+    dataset = ingest(str(table), workspace)
+    errors = dataset.table(["error"])["error"].to_pylist()
+    assert "even/0000.png" in errors[0]
+    assert errors[1:] == [None] * 11
+    [cache, _] = build(dataset, make_extractor())
+    assert list(cache.invalid) == [0]
+    path.write_bytes(picture)
+    del server.fetched[:]
+    whole = ingest(str(table), workspace, previous=dataset)
+    assert whole.table(["error"])["error"].null_count == 12
+    assert server.fetched == ["/even/0000.png"]
