@@ -137,7 +137,7 @@ def test_an_interrupt_keeps_finished_shards(dataset, extractor):
 
 def test_a_killed_process_leaves_a_build_that_goes_on(dataset, photos, tmp_path, images_computed):
     script = f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / "support")!r})
         import time
         import pytest
         from makers import cut_small, make_extractor
