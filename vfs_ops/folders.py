@@ -27,9 +27,10 @@ class FolderSource:
     """
 
     url: str
-    labels: str | None = None
-    """``"folder"``: the name of the folder that an image is in. Or the path or URL of a table with
-    a column of relative paths or file names, a column ``label`` and any metadata."""
+    labels: str | None = LABELS_FROM_FOLDERS
+    """``"folder"``: the name of the folder that an image is in, if it is below this one. Or the
+    path or URL of a table with a column of relative paths or file names, a column ``label`` and
+    any metadata. None: no labels."""
 
     def listing(self) -> Listing:
         """List the images; see `Source.listing`."""

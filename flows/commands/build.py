@@ -200,18 +200,16 @@ def build(
 
 
 def _source(text: str, labels: str | None, path_column: str | None, tars: bool) -> Source:
-    from vfs_ops.folders import LABELS_FROM_FOLDERS, FolderSource
+    from vfs_ops.folders import FolderSource
     from vfs_ops.source_kinds import as_source
     from vfs_ops.tables import TableSource
     from vfs_ops.tars import TarSource
 
     source = TarSource(text) if tars else as_source(text)
-    if isinstance(source, FolderSource):
-        source = replace(source, labels=labels or LABELS_FROM_FOLDERS)
+    if isinstance(source, FolderSource) and labels is not None:
+        source = replace(source, labels=labels)
     elif labels is not None:
-        raise SourceError(
-            f"--labels is for a folder of images; {text!r} is none, so leave it out"
-        )
+        raise SourceError(f"--labels is for a folder of images; {text!r} is none, so leave it out")
     if isinstance(source, TableSource):
         source = replace(source, path_column=path_column)
     elif path_column is not None:

@@ -46,11 +46,10 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None
 
             cut_tiles(folder / "photos", progress)
         say(f"1. ingest {source} as dataset {name!r}")
-        from vfs_ops.folders import LABELS_FROM_FOLDERS, FolderSource
         from vfs_ops.ingestion import ingest
 
         dataset = ingest(
-            FolderSource(source, LABELS_FROM_FOLDERS),
+            source,
             workspace,
             previous=_previous(workspace, name),
             progress=progress,

@@ -15,13 +15,12 @@ from makers import cut_small, make_extractor, write_photos
 
 import catalog
 from vfs_ops import Workspace, build, ingest, query_from_row, search
-from vfs_ops.folders import FolderSource
 
 folder = Path(sys.argv[1])
 write_photos(folder / "photos", 20)
 (folder / "photos" / "odd" / "0099.png").write_bytes(b"no image")
 workspace = Workspace.at(str(folder / "workspace"))
-dataset = ingest(FolderSource(str(folder / "photos"), "folder"), workspace)
+dataset = ingest(str(folder / "photos"), workspace)
 catalog.register_dataset(workspace, "photos", dataset)
 patch = pytest.MonkeyPatch()
 patch.setattr("socket.gethostname", lambda: "builder")

@@ -116,7 +116,7 @@ def test_the_same_images_elsewhere_are_the_same_dataset(folder: Path, tmp_path: 
 
 
 def test_labels_change_the_dataset_and_not_the_images(folder: Path, workspace: Workspace) -> None:
-    plain = ingest(FolderSource(str(folder)), workspace)
+    plain = ingest(FolderSource(str(folder), labels=None), workspace)
     labelled = ingest(FolderSource(str(folder), labels="folder"), workspace, previous=plain)
     assert labelled.id != plain.id
     assert labelled.images_id == plain.images_id
