@@ -11,9 +11,10 @@ import numpy as np
 from numcodecs import Zstd
 
 from vfs_ops.caches import Cache, open_cache
+from vfs_ops.commits import commit, read_commit
 from vfs_ops.datasets import Dataset
 from vfs_ops.errors import ImageError, SourceError
-from vfs_ops.layout import begin, commit, read_commit, read_plan, read_probe, read_receipts
+from vfs_ops.layout import begin, read_plan, read_probe, read_receipts
 from vfs_ops.pipeline import PendingCache, available_threads, compute_shards
 from vfs_ops.plans import Codec, Plan, choose_sizes
 from vfs_ops.probe import check_probe, probe
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from vfs_ops.datasets import ImageReader
     from vfs_ops.extract import FeatureExtractor
 
-BATCH_SIZE: Final = 32
-"""Images in one forward pass."""
 SAMPLE_IMAGES: Final = 16
 """Images looked at to choose the codec and to try the stored dtype."""
 WORTHWHILE_RATIO: Final = 1.5
@@ -101,7 +100,7 @@ def plan_build(
     for number, (spec, info, plan) in enumerate(zip(specs, extractor.infos, stored, strict=True)):
         if plan is None:
             image_bytes = info.grid[0] * info.grid[1] * info.channels * np.dtype(dtype).itemsize
-            per_shard, per_chunk = choose_sizes(image_bytes, BATCH_SIZE)
+            per_shard, per_chunk, batch_size = choose_sizes(image_bytes)
             plan = Plan(
                 cache=spec.id,
                 dataset=dataset.id,
@@ -111,7 +110,7 @@ def plan_build(
                 dtype=dtype,
                 images_per_shard=per_shard,
                 images_per_chunk=per_chunk,
-                batch_size=BATCH_SIZE,
+                batch_size=batch_size,
                 codec=sampled[number][0],
                 sample_ratio=sampled[number][1],
                 weights=extractor.model.weights,

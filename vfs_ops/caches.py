@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.canonical import check_format, parse_json
+from vfs_ops.canonical import parse_json
+from vfs_ops.commits import Commit, read_commit, read_committed_receipts
 from vfs_ops.datasets import Dataset, open_dataset
 from vfs_ops.errors import (
     DamagedError,
@@ -20,13 +21,12 @@ from vfs_ops.errors import (
 )
 from vfs_ops.layout import (
     cache_key,
+    decode_plan,
     features_key,
-    read_commit,
-    read_committed_receipts,
-    read_plan,
     read_probe,
     read_receipts,
     read_spec,
+    sha256,
     sq_norm_key,
 )
 from vfs_ops.plans import Plan
@@ -63,6 +63,7 @@ class Cache:
     """One per shard, in order."""
     dataset: Dataset
     """A dataset with these images."""
+    commit: Commit
 
     @property
     def id(self) -> str:
@@ -102,7 +103,9 @@ class Cache:
     @cached_property
     def probe(self) -> NDArray[np.float32]:
         """Feature map of the probe image, shape (y, x, channel)."""
-        return read_probe(self.workspace, self.plan)
+        probe = read_probe(self.workspace, self.plan)
+        self.commit.check("data.zarr/probe/c/0/0/0", probe.tobytes())
+        return probe
 
     def shard_rows(self, shard: int) -> range:
         """Return the rows of one shard."""
@@ -114,7 +117,7 @@ class Cache:
         Raises
         ------
         DamagedError
-            If it is not as long as its receipt says, or does not decode.
+            If it is not as it was written.
         """
         rows, what = self.shard_rows(shard), self._name(shard)
         data = self.workspace.read(features_key(self.id, shard))
@@ -124,7 +127,9 @@ class Cache:
         valid = np.ones(len(rows), np.bool_)
         valid[[row - rows.start for row, _ in self.receipts[shard].invalid]] = False
         return ShardArrays(
-            features=decode_features(data, len(rows), self.plan, what),
+            features=decode_features(
+                data, len(rows), self.plan, what, self.receipts[shard].chunk_checksums
+            ),
             sq_norm=self.read_norms(shard),
             valid=valid,
         )
@@ -135,11 +140,12 @@ class Cache:
         Raises
         ------
         DamagedError
-            If they are cut off.
+            If they are not as they were written.
         """
         data = self.workspace.read(sq_norm_key(self.id, shard))
-        if len(data) != 4 * self.plan.images_per_shard * self.grid[0] * self.grid[1]:
-            raise DamagedError(f"{self._name(shard)}: the squared norms are cut off; run verify")
+        whole = 4 * self.plan.images_per_shard * self.grid[0] * self.grid[1]
+        if len(data) != whole or sha256(data) != self.receipts[shard].sq_norm:
+            raise DamagedError(f"{self._name(shard)}: sq_norm is not as written; run verify")
         return np.frombuffer(data, "<f4").reshape(-1, *self.grid)[: len(self.shard_rows(shard))]
 
     def feature_map(self, row: int) -> NDArray[np.floating]:
@@ -205,10 +211,13 @@ class Cache:
         index = decode_index(tail, len(self.shard_rows(shard)), plan, what)
         first, last = start // plan.images_per_chunk, (stop - 1) // plan.images_per_chunk
         begin, end = int(index[first, 0]), int(index[last].sum())
-        data = memoryview(self.workspace.read(key, begin, end))
+        data = self.workspace.read(key, begin, end)
+        checksums = self.receipts[shard].chunk_checksums[first : last + 1]
         chunks = [
-            decode_chunk(data[offset - begin : offset - begin + length], plan, what)
-            for offset, length in index[first : last + 1].tolist()
+            decode_chunk(data[offset - begin : offset - begin + length], checksum, plan, what)
+            for (offset, length), checksum in zip(
+                index[first : last + 1].tolist(), checksums, strict=True
+            )
         ]
         skipped = first * plan.images_per_chunk
         return np.concatenate(chunks)[start - skipped : stop - skipped]
@@ -242,16 +251,17 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
         If it cannot be used.
     """
     spec = read_spec(workspace, cache_id)
-    plan = read_plan(workspace, cache_id)
     commit = read_commit(workspace, cache_id)
-    if plan is None or commit is None:
-        done = 0 if plan is None else len(read_receipts(workspace, plan))
-        whole = "?" if plan is None else plan.shard_count
+    stored = workspace.read(cache_key(cache_id, "plan.json"))
+    plan = decode_plan(stored)
+    if commit is None:
+        done = len(read_receipts(workspace, plan))
         raise IncompleteError(
-            f"cache {cache_id[:12]} is not finished: {done} of {whole} shards are there; "
-            "build it again to compute the rest"
+            f"cache {cache_id[:12]} is not finished: {done} of {plan.shard_count} shards are "
+            "there; build it again to compute the rest"
         )
-    _check_zarr(workspace, spec, plan)
+    commit.check("plan.json", stored)
+    _check_documents(workspace, spec, plan, commit)
     receipts = read_committed_receipts(workspace, plan, commit)
     if dataset is None:
         dataset = open_dataset(workspace, plan.dataset)
@@ -261,21 +271,17 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
             f"{dataset.images_id[:12]}) and cache {cache_id[:12]} is of {plan.images} "
             f"({spec.images[:12]}); give the dataset that the cache was built for"
         )
-    return Cache(workspace, spec, plan, tuple(receipts), dataset)
+    return Cache(workspace, spec, plan, tuple(receipts), dataset, commit)
 
 
-def _check_zarr(workspace: Workspace, spec: CacheSpec, plan: Plan) -> None:
-    """Refuse Zarr metadata that is not exactly what the plan makes."""
-    stored: dict[str, Any] = parse_json(
-        workspace.read(cache_key(spec.id, "data.zarr", "zarr.json")), "zarr.json"
-    )
-    attributes = stored.get("attributes")
-    version = attributes.get("visual_feature_search_format") if attributes else None
-    check_format({"format": version}, f"the Zarr group of cache {spec.id[:12]}")
+def _check_documents(workspace: Workspace, spec: CacheSpec, plan: Plan, commit: Commit) -> None:
+    """Refuse documents that disagree, or Zarr metadata that is not exactly what the plan makes."""
     if (plan.cache, plan.dtype) != (spec.id, spec.dtype):
         raise DamagedError(f"plan.json and cache.json of {spec.id[:12]} disagree; mirror again")
-    if stored != group_document(spec, plan):
+    data = workspace.read(cache_key(spec.id, "data.zarr", "zarr.json"))
+    if parse_json(data, "zarr.json") != group_document(spec, plan):
         raise UnsafeMetadataError(
             f"the Zarr metadata of cache {spec.id[:12]} is not what its plan makes (codecs, sizes "
             "or names differ); it was changed, so mirror or build the cache again"
         )
+    commit.check("data.zarr/zarr.json", data)

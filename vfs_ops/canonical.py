@@ -7,12 +7,27 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from vfs_ops.errors import DamagedError, InvalidNameError, NewerFormatError, SpecError
 
-FORMAT_VERSION: Final = 1
-"""Version of everything on the store. Readers refuse newer ones."""
+FORMATS: Final = MappingProxyType(
+    {
+        "dataset": 1,
+        "extractor": 1,
+        "cache": 1,
+        "plan": 1,
+        "receipt": 1,
+        "complete": 1,
+        "entry": 1,
+        "index": 1,
+    }
+)
+"""Newest version of each kind of document, each with a life of its own. What was read keeps the
+version it was read with, so that its id stays what it is."""
+
+_DEEPEST: Final = 32
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -74,15 +89,25 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
     Raises
     ------
     DamagedError
-        If it is no JSON object.
+        If it is no JSON object, is nested too deep, or holds a number that is not finite.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{what} is no JSON ({error}); it was changed or cut off") from error
     if not isinstance(document, dict):
         raise DamagedError(f"{what} is a JSON {type(document).__name__}; expected an object")
-    return document
+    level: list[Any] = [document]
+    for _ in range(_DEEPEST):
+        nested = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [item for items in nested for item in items if isinstance(item, dict | list)]
+        if not level:
+            return document
+    raise DamagedError(f"{what} is nested more than {_DEEPEST} deep; it is none of ours")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def document_id(document: Mapping[str, Any]) -> str:
@@ -112,17 +137,31 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_format(document: Mapping[str, Any], what: str) -> None:
-    """Refuse a stored document of a newer format.
+def check_format(document: Mapping[str, Any], kind: str, what: str) -> int:
+    """Return the version of a stored document, and refuse a newer one.
+
+    Parameters
+    ----------
+    document
+        As stored.
+    kind
+        Which of `FORMATS` it must be.
+    what
+        Names it in the message.
 
     Raises
     ------
     NewerFormatError
-        If ``document["format"]`` is not an integer up to `FORMAT_VERSION`.
+        If ``document["format"]`` is not a version that is known.
+    DamagedError
+        If it is of another kind.
     """
+    if document.get("kind") != kind:
+        raise DamagedError(f"{what} is a {document.get('kind')!r}; expected a {kind!r}")
     version = document.get("format")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMATS[kind]:
         raise NewerFormatError(
-            f"{what} has format {version!r}; this version reads up to {FORMAT_VERSION}; "
-            "upgrade visual-feature-search"
+            f"{what} has format {str(version)[:20]!r}; this version reads {kind} documents up to "
+            f"format {FORMATS[kind]}; upgrade visual-feature-search"
         )
+    return version

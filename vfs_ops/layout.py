@@ -1,25 +1,24 @@
 """A cache on the store: begin it, write its shards, commit it. Nothing stored ever changes.
 
 The order of writes is what makes a kill harmless: the plan first; a shard's arrays before its
-receipt; all receipts in one table before ``complete.json``, which makes the cache exist.
+receipt; and last, by `vfs_ops.commits`, what makes the cache exist.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.canonical import FORMAT_VERSION, canonical_json, check_format, is_id, parse_json
-from vfs_ops.errors import DamagedError, IncompleteError, NotFoundError
+from vfs_ops.canonical import canonical_json, is_id, parse_json
+from vfs_ops.errors import DamagedError, NotFoundError, PlanMismatchError
 from vfs_ops.plans import Plan
-from vfs_ops.receipts import Receipt, decode_receipts, encode_receipts
-from vfs_ops.shards import decode_features, encode_features
+from vfs_ops.receipts import Receipt
+from vfs_ops.shards import chunk_checksums, decode_features, encode_features
 from vfs_ops.spec import CacheSpec
 from vfs_ops.storage import Workspace
 from vfs_ops.values import squared_norms
@@ -61,20 +60,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass(frozen=True)
-class Commit:
-    """What ``complete.json`` says."""
-
-    cache: str
-    receipts: str
-    """SHA-256 of ``receipts.parquet``."""
-    shards: int
-    feature_bytes: int
-    """Bytes of all features objects."""
-    invalid: int
-    """Images that can never be a hit."""
-
-
 def read_plan(workspace: Workspace, cache_id: str) -> Plan | None:
     """Read the plan in force for a cache; None where no build has begun.
 
@@ -84,7 +69,12 @@ def read_plan(workspace: Workspace, cache_id: str) -> Plan | None:
         If there is one and it cannot be used.
     """
     data = workspace.read_optional(cache_key(cache_id, "plan.json"))
-    return None if data is None else Plan.from_document(parse_json(data, "plan.json"))
+    return None if data is None else decode_plan(data)
+
+
+def decode_plan(data: bytes) -> Plan:
+    """Parse and check ``plan.json``."""
+    return Plan.from_document(parse_json(data, "plan.json"))
 
 
 def begin(workspace: Workspace, spec: CacheSpec, plan: Plan, probe: NDArray[np.float32]) -> Plan:
@@ -99,20 +89,35 @@ def begin(workspace: Workspace, spec: CacheSpec, plan: Plan, probe: NDArray[np.f
     -------
     Plan
         The plan in force, perhaps another builder's.
+
+    Raises
+    ------
+    PlanMismatchError
+        If the plan in force is not one for this cache.
+    DamagedError
+        If an object is there that is not what belongs there.
     """
     workspace.create(cache_key(spec.id, "plan.json"), _readable(plan.document()))
-    plan = read_plan(workspace, spec.id) or plan
-    _create(workspace, spec.id, "cache.json", canonical_json(spec.document()))
-    root = cache_key(spec.id, "data.zarr")
+    stored = read_plan(workspace, spec.id) or plan
+    for field in ("cache", "dtype", "images", "grid", "channels"):
+        if getattr(stored, field) != getattr(plan, field):
+            raise PlanMismatchError(
+                f"plan.json of cache {spec.id[:12]} says {field} {getattr(stored, field)!r}; this "
+                f"build needs {getattr(plan, field)!r}; delete {cache_key(spec.id)} and build again"
+            )
+    plan = stored
+    create_or_match(workspace, spec.id, "cache.json", canonical_json(spec.document()))
     for name, document in array_documents(spec, plan).items():
-        workspace.create(f"{root}/{name}/zarr.json", _readable(document))
+        create_or_match(workspace, spec.id, f"data.zarr/{name}/zarr.json", _readable(document))
     for name, cells, pixels in zip(
         "yx", plan.grid, spec.extractor.preprocessing.input_size, strict=True
     ):
         middles = ((np.arange(cells) + 0.5) * (pixels / cells)).astype("<f4")
-        workspace.create(f"{root}/{name}/c/0", middles.tobytes())
+        create_or_match(workspace, spec.id, f"data.zarr/{name}/c/0", middles.tobytes())
     workspace.create(probe_key(spec.id), np.ascontiguousarray(probe, "<f4").tobytes())
-    workspace.create(f"{root}/zarr.json", _readable(group_document(spec, plan)))
+    create_or_match(
+        workspace, spec.id, "data.zarr/zarr.json", _readable(group_document(spec, plan))
+    )
     return plan
 
 
@@ -172,24 +177,40 @@ def write_shard(
             data, features = stored, decode_features(stored, len(rows), plan, what)
     norms = np.zeros((plan.images_per_shard, *plan.grid), "<f4")
     norms[: len(rows)] = squared_norms(features)
-    valid = np.zeros(plan.images_per_shard, np.bool_)
-    valid[: len(rows)] = [row not in reasons for row in rows]
-    digests = {"features": sha256(data)}
-    for name, key, encoded in (
-        ("sq_norm", sq_norm_key(plan.cache, shard), norms.tobytes()),
-        ("valid", valid_key(plan.cache, shard), valid.tobytes()),
-    ):
-        if not workspace.create(key, encoded) and workspace.read(key) != encoded:
-            raise DamagedError(f"{what}: {name} does not fit the features; run verify")
-        digests[name] = sha256(encoded)
+    key = sq_norm_key(plan.cache, shard)
+    if not workspace.create(key, norms.tobytes()) and workspace.read(key) != norms.tobytes():
+        raise DamagedError(
+            f"{what}: sq_norm does not fit the features; delete both and build again"
+        )
+    valid = _store_valid(workspace, plan, shard, reasons, what)
+    invalid = [row for row, good in zip(rows, valid.tolist(), strict=False) if not good]
     return {
         "shard": shard,
         "start": rows.start,
         "stop": rows.stop,
+        "features": sha256(data),
+        "sq_norm": sha256(norms.tobytes()),
+        "valid": sha256(valid.tobytes()),
         "feature_bytes": len(data),
-        "invalid": tuple(sorted(reasons.items())),
-        **digests,
+        "chunk_checksums": chunk_checksums(data, len(rows), plan, what),
+        "invalid": tuple((row, reasons.get(row, "invalid for another builder")) for row in invalid),
     }
+
+
+def _store_valid(
+    workspace: Workspace, plan: Plan, shard: int, reasons: Mapping[int, str], what: str
+) -> NDArray[np.bool_]:
+    """Store which rows are valid, padded to a whole shard; or return what is stored."""
+    rows = plan.shard_rows(shard)
+    valid = np.zeros(plan.images_per_shard, np.bool_)
+    valid[: len(rows)] = [row not in reasons for row in rows]
+    key = valid_key(plan.cache, shard)
+    if workspace.create(key, valid.tobytes()):
+        return valid
+    stored = np.frombuffer(workspace.read(key), np.uint8)
+    if stored.shape != valid.shape or stored.max() > 1:
+        raise DamagedError(f"{what}: valid is malformed; delete it and build again")
+    return stored.astype(np.bool_)
 
 
 def write_receipt(workspace: Workspace, cache_id: str, receipt: Receipt) -> Receipt:
@@ -214,56 +235,8 @@ def read_receipts(workspace: Workspace, plan: Plan) -> dict[int, Receipt]:
         if not receipt_key(plan.cache, receipt.shard).endswith(f"/{name}"):
             raise DamagedError(f"receipt {name} speaks of shard {receipt.shard}; run verify")
         receipts[receipt.shard] = receipt
-    _check_rows(plan, receipts.values())
+    check_rows(plan, receipts.values())
     return receipts
-
-
-def commit(workspace: Workspace, plan: Plan) -> Commit:
-    """Make a finished cache exist for readers.
-
-    Raises
-    ------
-    IncompleteError
-        If a shard has no receipt.
-    """
-    receipts = read_receipts(workspace, plan)
-    missing = plan.shard_count - len(receipts)
-    if missing:
-        raise IncompleteError(
-            f"cache {plan.cache[:12]} has {len(receipts)} of {plan.shard_count} shards; "
-            "build it again to compute the rest"
-        )
-    table_key = cache_key(plan.cache, "receipts.parquet")
-    workspace.create(table_key, encode_receipts(receipts.values()))
-    done = Commit(
-        cache=plan.cache,
-        receipts=sha256(workspace.read(table_key)),
-        shards=plan.shard_count,
-        feature_bytes=sum(receipt.feature_bytes for receipt in receipts.values()),
-        invalid=sum(len(receipt.invalid) for receipt in receipts.values()),
-    )
-    document = {"kind": "complete", "format": FORMAT_VERSION, **vars(done)}
-    _create(workspace, plan.cache, "complete.json", canonical_json(document))
-    return done
-
-
-def read_commit(workspace: Workspace, cache_id: str) -> Commit | None:
-    """Read a cache's commit; None if it has none.
-
-    Raises
-    ------
-    NewerFormatError, DamagedError
-        If there is one and it cannot be used.
-    """
-    data = workspace.read_optional(cache_key(cache_id, "complete.json"))
-    if data is None:
-        return None
-    document = parse_json(data, "complete.json")
-    check_format(document, f"cache {cache_id[:12]}")
-    try:
-        return Commit(**{k: v for k, v in document.items() if k not in ("kind", "format")})
-    except TypeError as error:
-        raise DamagedError(f"complete.json of cache {cache_id[:12]} is malformed") from error
 
 
 def read_spec(workspace: Workspace, cache_id: str) -> CacheSpec:
@@ -287,39 +260,39 @@ def read_spec(workspace: Workspace, cache_id: str) -> CacheSpec:
     return spec
 
 
-def read_committed_receipts(workspace: Workspace, plan: Plan, commit: Commit) -> list[Receipt]:
-    """Read the receipts of a finished cache in one request, checked against its commit.
+def check_rows(plan: Plan, receipts: Iterable[Receipt]) -> None:
+    """Refuse receipts that do not cover what the plan says.
 
     Raises
     ------
     DamagedError
-        If they are not what was committed, or do not cover the plan.
+        If one covers other rows, or has another number of chunks.
     """
-    data = workspace.read(cache_key(plan.cache, "receipts.parquet"))
-    if sha256(data) != commit.receipts:
-        raise DamagedError(
-            f"receipts.parquet of cache {plan.cache[:12]} is not what was committed; mirror again"
-        )
-    receipts = decode_receipts(data)
-    _check_rows(plan, receipts)
-    if [receipt.shard for receipt in receipts] != list(range(plan.shard_count)):
-        raise DamagedError(f"receipts.parquet of cache {plan.cache[:12]} lacks shards; run verify")
-    return receipts
-
-
-def _check_rows(plan: Plan, receipts: Sequence[Receipt] | Any) -> None:
     for receipt in receipts:
-        if range(receipt.start, receipt.stop) != plan.shard_rows(receipt.shard):
+        chunks = -(-(receipt.stop - receipt.start) // plan.images_per_chunk)
+        rows = (receipt.start, receipt.stop)
+        expected = plan.shard_rows(receipt.shard)
+        if rows != (expected.start, expected.stop) or chunks != len(receipt.chunk_checksums):
             raise DamagedError(
-                f"the receipt of shard {receipt.shard} covers rows {receipt.start} to "
-                f"{receipt.stop}, which is not the plan's; run verify on this cache"
+                f"the receipt of shard {receipt.shard} covers rows {rows[0]} to {rows[1]} in "
+                f"{len(receipt.chunk_checksums)} chunks, which is not the plan's; run verify"
             )
 
 
-def _create(workspace: Workspace, cache_id: str, name: str, data: bytes) -> None:
-    key = cache_key(cache_id, name)
+def create_or_match(workspace: Workspace, cache_id: str, name: str, data: bytes) -> None:
+    """Write an object of a cache, or see that the same is there.
+
+    Raises
+    ------
+    DamagedError
+        If something else is there.
+    """
+    key = f"{cache_key(cache_id)}/{name}"
     if not workspace.create(key, data) and workspace.read(key) != data:
-        raise DamagedError(f"{name} of cache {cache_id[:12]} differs from what belongs there")
+        raise DamagedError(
+            f"{name} of cache {cache_id[:12]} is not what belongs there; delete "
+            f"{cache_key(cache_id)} and build again"
+        )
 
 
 def _readable(document: Mapping[str, Any]) -> bytes:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfs_ops.errors import ImageError
+from vfs_ops.errors import DamagedError, ImageError
 from vfs_ops.layout import write_receipt, write_shard
 from vfs_ops.plans import Plan
 from vfs_ops.receipts import Receipt
@@ -158,7 +158,7 @@ def compute_shards(
         for start in range(0, count, size)
         if any(cache.wants(start) for cache in pending)
     )
-    assemblers = [_Assembler(workspace, cache, digests) for cache in pending]
+    store = _Store([_Assembler(workspace, cache, digests) for cache in pending])
     batches = prepare_batches(wanted, reader, extractor, threads)
     with closing(batches), _pool(1, "store") as writer:
         behind: deque[Future[None]] = deque()
@@ -166,61 +166,86 @@ def compute_shards(
             maps = extractor.features(pixels)
             while len(behind) >= BATCHES_BEHIND:
                 behind.popleft().result()
-            behind.append(writer.submit(_store, assemblers, rows, maps, reasons))
+            behind.append(writer.submit(store.batch, rows, maps, reasons))
             on_images(len(rows))
         for future in behind:
             future.result()
 
 
-def _store(
-    assemblers: Sequence[_Assembler],
-    rows: range,
-    maps: Sequence[NDArray[np.float32]],
-    reasons: dict[int, str],
-) -> None:
-    for assembler in assemblers:
-        if assembler.cache.wants(rows.start):
-            assembler.add(rows, maps[assembler.cache.layer], reasons)
+class _Store:
+    """Stores batches in order; after one failure, nothing more.
+
+    Batches that the model has finished already must not fill a shard around a hole.
+    """
+
+    def __init__(self, assemblers: Sequence[_Assembler]) -> None:
+        self.assemblers = assemblers
+        self.failed = False
+
+    def batch(
+        self, rows: range, maps: Sequence[NDArray[np.float32]], reasons: dict[int, str]
+    ) -> None:
+        if self.failed:
+            return
+        self.failed = True  # until all of it is stored
+        wanted = [each for each in self.assemblers if each.cache.wants(rows.start)]
+        values = [_convert(each.cache, rows, maps[each.cache.layer], reasons) for each in wanted]
+        for assembler, (stored, why) in zip(wanted, values, strict=True):
+            assembler.add(rows, stored, why)
+        self.failed = False
+
+
+def _convert(
+    cache: PendingCache, rows: range, maps: NDArray[np.float32], reasons: dict[int, str]
+) -> tuple[NDArray[Any], dict[int, str]]:
+    """Return a batch as stored, and why some of its rows are invalid."""
+    if reasons:
+        maps = maps.copy()  # other layers keep theirs
+        maps[[row - rows.start for row in reasons]] = 0
+    stored, finite = to_stored(maps, cache.plan.dtype)
+    why = dict(reasons)
+    for place in np.flatnonzero(~finite).tolist():
+        why[rows.start + place] = "the model's features of this image are not finite, or too large"
+    return stored, why
 
 
 @dataclass
 class _Assembler:
-    """Gathers batches into one whole shard at a time, and stores it."""
+    """Gathers batches into one whole shard at a time, and writes it."""
 
     workspace: Workspace
     cache: PendingCache
     digests: NDArray[np.uint8]
-    stored: NDArray[Any] | None = None
+    features: NDArray[Any] | None = None
     reasons: dict[int, str] = field(default_factory=dict)
+    gathered: int = 0
     started: float = 0.0
 
-    def add(self, rows: range, maps: NDArray[np.float32], reasons: dict[int, str]) -> None:
+    def add(self, rows: range, stored: NDArray[Any], reasons: dict[int, str]) -> None:
         plan = self.cache.plan
         shard = rows.start // plan.images_per_shard
         whole = plan.shard_rows(shard)
-        if self.stored is None:
-            self.stored = np.empty((len(whole), *plan.image_shape), plan.dtype)
-            self.reasons, self.started = {}, time.monotonic()
-        if reasons:
-            maps = maps.copy()  # other layers and callers keep theirs
-            maps[[row - rows.start for row in reasons]] = 0
-        values, finite = to_stored(maps, plan.dtype)
-        self.stored[rows.start - whole.start : rows.stop - whole.start] = values
+        if self.features is None:
+            self.features = np.zeros((len(whole), *plan.image_shape), plan.dtype)
+            self.reasons, self.gathered, self.started = {}, 0, time.monotonic()
+        self.features[rows.start - whole.start : rows.stop - whole.start] = stored
         self.reasons.update(reasons)
-        for place in np.flatnonzero(~finite).tolist():
-            self.reasons[rows.start + place] = "the model's features of this image are not finite"
+        self.gathered += len(rows)
         if rows.stop == whole.stop:
-            self._write(shard, whole, self.stored)
-            self.stored = None
+            if self.gathered != len(whole):
+                raise DamagedError(
+                    f"shard {shard} of cache {plan.cache[:12]} was given {self.gathered} of "
+                    f"{len(whole)} rows; nothing was written; build again"
+                )
+            self._write(shard, whole, self.features)
+            self.features = None
 
-    def _write(self, shard: int, rows: range, stored: NDArray[Any]) -> None:
-        fields = write_shard(self.workspace, self.cache.plan, shard, stored, self.reasons)
+    def _write(self, shard: int, rows: range, features: NDArray[Any]) -> None:
+        stored = write_shard(self.workspace, self.cache.plan, shard, features, self.reasons)
+        digests = (digest.tobytes() for digest in self.digests[rows.start : rows.stop])
         receipt = Receipt(
-            **fields,
-            inputs=shard_inputs(
-                self.cache.spec,
-                (digest.tobytes() for digest in self.digests[rows.start : rows.stop]),
-            ),
+            **stored,
+            inputs=shard_inputs(self.cache.spec, digests),
             seconds=round(time.monotonic() - self.started, 3),
             host=socket.gethostname(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -89,7 +89,10 @@ def check_probe(
         If they differ, or either holds values that are not finite.
     """
     min_cosine, max_change = TOLERANCES[precision]
-    advice = "use the model code that the cache was built with, or build the cache anew"
+    advice = (
+        "use the model code that the cache was built with; a module that was changed on purpose "
+        "needs another name"
+    )
     if stored.shape != now.shape:
         raise ExtractorMismatchError(
             f"{what}: the probe has shape {now.shape}; the cache has {stored.shape}; {advice}"

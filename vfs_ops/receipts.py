@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from vfs_ops.canonical import FORMAT_VERSION, canonical_json, check_format, is_id, parse_json
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vfs_ops.canonical import FORMATS, canonical_json, check_format, is_id, parse_json
 from vfs_ops.errors import DamagedError
+from vfs_ops.plans import Plan
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Receipt:
     valid: str
     feature_bytes: int
     """Size of the features object."""
+    chunk_checksums: tuple[int, ...]
+    """CRC-32C of every chunk of the features, as stored, so that each can be checked alone."""
     invalid: tuple[tuple[int, str], ...]
     """Rows that can never be a hit, each with the reason."""
     seconds: float
@@ -36,6 +42,8 @@ class Receipt:
     """Where it was made."""
     finished: str
     """When, ISO 8601 in UTC."""
+    format: int = FORMATS["receipt"]
+    """Version of the record."""
 
     def __post_init__(self) -> None:
         sound = (
@@ -46,6 +54,10 @@ class Receipt:
             and self.start < self.stop
             and all(is_id(text) for text in (self.inputs, self.features, self.sq_norm, self.valid))
             and all(self.start <= row < self.stop for row, _ in self.invalid)
+            and all(type(crc) is int and 0 <= crc < 1 << 32 for crc in self.chunk_checksums)
+            and type(self.seconds) in (int, float)
+            and isinstance(self.host, str)
+            and isinstance(self.finished, str)
         )
         if not sound:
             raise DamagedError(f"the receipt of shard {self.shard!r} is malformed; run verify")
@@ -53,11 +65,11 @@ class Receipt:
     def encode(self) -> bytes:
         """Return the receipt as a small JSON object."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return canonical_json({"kind": "receipt", "format": FORMAT_VERSION, **values})
+        return canonical_json({"kind": "receipt", **values})
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read back what `encode` wrote.
+        """Read back what `encode` wrote; fields that are not known are left out.
 
         Raises
         ------
@@ -67,61 +79,91 @@ class Receipt:
             If it is of a newer format.
         """
         document = parse_json(data, "a receipt")
-        check_format(document, "a receipt")
-        return cls._from_values(document)
+        check_format(document, "receipt", "a receipt")
+        invalid = document.get("invalid")
+        if not isinstance(invalid, list) or not all(isinstance(pair, list) for pair in invalid):
+            raise DamagedError("a receipt lists no invalid rows; run verify on this cache")
+        return cls._from_values({**document, "invalid": tuple(map(tuple, invalid))})
 
     @classmethod
     def _from_values(cls, document: Mapping[str, Any]) -> Self:
-        values = {key: value for key, value in document.items() if key not in ("kind", "format")}
-        if set(values) != {field.name for field in fields(cls)}:
-            raise DamagedError(f"a receipt has fields {sorted(values)}; run verify on this cache")
-        try:
-            invalid = tuple((int(row), str(reason)) for row, reason in values["invalid"])
-        except (TypeError, ValueError) as error:
-            raise DamagedError(f"a receipt's list of invalid rows is malformed: {error}") from error
-        return cls(**{**values, "invalid": invalid})
+        values: dict[str, Any] = {field.name: document.get(field.name) for field in fields(cls)}
+        checksums, invalid = values["chunk_checksums"], values["invalid"]
+        pairs = all(
+            len(pair) == 2 and type(pair[0]) is int and isinstance(pair[1], str) for pair in invalid
+        )
+        if not isinstance(checksums, list) or not pairs:
+            raise DamagedError("a receipt's checksums or invalid rows are malformed; run verify")
+        return cls(**{**values, "chunk_checksums": tuple(checksums)})
+
+
+def _schema() -> pa.Schema:
+    text, number = pa.string(), pa.int64()
+    columns = {
+        "shard": number,
+        "start": number,
+        "stop": number,
+        "inputs": text,
+        "features": text,
+        "sq_norm": text,
+        "valid": text,
+        "feature_bytes": number,
+        "chunk_checksums": pa.list_(pa.uint32()),
+        "invalid": pa.list_(pa.struct([("row", number), ("reason", text)])),
+        "seconds": pa.float64(),
+        "host": text,
+        "finished": text,
+        "format": number,
+    }
+    return pa.schema(columns.items())
 
 
 def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
     """Return all receipts of a cache as one Parquet file, in order of shards."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = [
-        {
-            **{field.name: getattr(receipt, field.name) for field in fields(receipt)},
-            "invalid": [{"row": row, "reason": reason} for row, reason in receipt.invalid],
-        }
+        {**vars(receipt), "invalid": [{"row": row, "reason": why} for row, why in receipt.invalid]}
         for receipt in sorted(receipts, key=lambda receipt: receipt.shard)
     ]
-    invalid = pa.list_(pa.struct([("row", pa.int64()), ("reason", pa.string())]))
-    kinds = {"int": pa.int64(), "str": pa.string(), "float": pa.float64()}
-    schema = pa.schema(
-        [(field.name, kinds.get(str(field.type), invalid)) for field in fields(Receipt)]
-    )
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema), buffer, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, _schema()), buffer, compression="zstd")
     return buffer.getvalue()
 
 
-def decode_receipts(data: bytes) -> list[Receipt]:
+def decode_receipts(data: bytes, plan: Plan) -> list[Receipt]:
     """Read back what `encode_receipts` wrote.
+
+    Parameters
+    ----------
+    data
+        The file.
+    plan
+        Of the cache; a file with more than it can have is not decoded.
 
     Raises
     ------
     DamagedError
-        If it is no Parquet file of receipts.
+        If it is no Parquet file of the receipts of all shards.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    count = plan.shard_count
+    most = plan.images + count * (plan.chunks_per_shard + 1)
     try:
-        rows = pq.read_table(io.BytesIO(data)).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(io.BytesIO(data))
+        if file.metadata.num_rows != count:
+            raise DamagedError(
+                f"receipts.parquet holds {file.metadata.num_rows} receipts, not {count}; run verify"
+            )
+        groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
+        for column in range(file.metadata.num_columns):
+            if sum(group.column(column).num_values for group in groups) > most:
+                raise DamagedError("receipts.parquet holds more than its plan allows; run verify")
+        known = [name for name in _schema().names if name in file.schema_arrow.names]
+        rows = file.read(columns=known).cast(_schema()).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(f"receipts.parquet cannot be read ({error}); run verify") from error
-    return [
-        Receipt._from_values(
-            {**row, "invalid": [(item["row"], item["reason"]) for item in row["invalid"] or []]}
-        )
-        for row in rows
-    ]
+    receipts = []
+    for row in rows:
+        if row["invalid"] is None or None in row["invalid"]:
+            raise DamagedError("receipts.parquet lists no invalid rows; run verify")
+        pairs = tuple((item["row"], item["reason"]) for item in row["invalid"])
+        receipts.append(Receipt._from_values({**row, "invalid": pairs}))
+    return receipts

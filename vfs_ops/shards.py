@@ -7,6 +7,7 @@ without gaps. Chunks wholly beyond the last image are absent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,7 @@ _CRC_BYTES: Final = 4
 
 def index_bytes(plan: Plan) -> int:
     """Return the length of a shard's index at its end, checksum included."""
-    return 16 * (plan.images_per_shard // plan.images_per_chunk) + _CRC_BYTES
+    return 16 * plan.chunks_per_shard + _CRC_BYTES
 
 
 def encode_features(stored: NDArray[np.floating], plan: Plan) -> bytes:
@@ -41,7 +42,7 @@ def encode_features(stored: NDArray[np.floating], plan: Plan) -> bytes:
         The same for equal input, whoever encodes it.
     """
     per_chunk = plan.images_per_chunk
-    index = np.full((plan.images_per_shard // per_chunk, 2), _ABSENT, dtype="<u8")
+    index = np.full((plan.chunks_per_shard, 2), _ABSENT, dtype="<u8")
     little = np.ascontiguousarray(stored, dtype=np.dtype(plan.dtype).newbyteorder("<"))
     parts: list[bytes] = []
     offset = 0
@@ -106,20 +107,36 @@ def decode_index(tail: bytes, images: int, plan: Plan, what: str) -> NDArray[np.
     return used.astype(np.int64)
 
 
-def decode_chunk(data: bytes | memoryview, plan: Plan, what: str) -> NDArray[np.floating]:
+def chunk_checksums(data: bytes, images: int, plan: Plan, what: str) -> tuple[int, ...]:
+    """Return the CRC-32C of every chunk of a shard, as it is stored.
+
+    Raises
+    ------
+    DamagedError
+        If the shard's index does not fit the plan.
+    """
+    index = decode_index(data[-index_bytes(plan) :], images, plan, what)
+    return tuple(crc32c(data[offset : offset + length]) for offset, length in index.tolist())
+
+
+def decode_chunk(data: bytes, checksum: int, plan: Plan, what: str) -> NDArray[np.floating]:
     """Decode one chunk into shape (image, y, x, channel), padding included.
 
     Raises
     ------
     DamagedError
-        If it does not decode to exactly the size that the plan says; no more is ever allocated.
+        If its checksum differs, or it does not decode to exactly the size that the plan says; no
+        more is ever allocated.
     """
+    _check(data, checksum, what)
     chunk = np.empty((plan.images_per_chunk, *plan.image_shape), plan.dtype)
     _decode_into(chunk.data.cast("B"), data, plan, what)
     return chunk
 
 
-def decode_features(data: bytes, images: int, plan: Plan, what: str) -> NDArray[np.floating]:
+def decode_features(
+    data: bytes, images: int, plan: Plan, what: str, checksums: Sequence[int] | None = None
+) -> NDArray[np.floating]:
     """Decode a whole shard.
 
     Parameters
@@ -130,6 +147,8 @@ def decode_features(data: bytes, images: int, plan: Plan, what: str) -> NDArray[
         Images in this shard.
     what
         The shard's name for messages.
+    checksums
+        CRC-32C of every chunk, from the shard's receipt; not compared if there is none yet.
 
     Returns
     -------
@@ -140,12 +159,15 @@ def decode_features(data: bytes, images: int, plan: Plan, what: str) -> NDArray[
     Raises
     ------
     DamagedError
-        If the shard is truncated or does not fit the plan.
+        If the shard is truncated, does not fit the plan, or a checksum differs.
     """
     index = decode_index(data[-index_bytes(plan) :], images, plan, what)
     end = int(index[-1].sum())
     if end + index_bytes(plan) != len(data):
         raise DamagedError(f"{what}: {len(data)} bytes do not fit its index; run verify")
+    if checksums is not None:
+        for (offset, length), checksum in zip(index.tolist(), checksums, strict=True):
+            _check(data[offset : offset + length], checksum, what)
     shape = (len(index) * plan.images_per_chunk, *plan.image_shape)
     if plan.codec == "none":
         dtype = np.dtype(plan.dtype).newbyteorder("<")
@@ -157,6 +179,11 @@ def decode_features(data: bytes, images: int, plan: Plan, what: str) -> NDArray[
         place = target[number * size : (number + 1) * size]
         _decode_into(place, source[offset : offset + length], plan, what)
     return features[:images]
+
+
+def _check(data: bytes, checksum: int, what: str) -> None:
+    if crc32c(data) != checksum:
+        raise DamagedError(f"{what}: a chunk fails its checksum; run verify on this cache")
 
 
 def _decode_into(target: memoryview, data: bytes | memoryview, plan: Plan, what: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self, get_args
 
-from vfs_ops.canonical import FORMAT_VERSION, check_format, document_id, is_id
+from vfs_ops.canonical import FORMATS, check_format, document_id, is_id
 from vfs_ops.errors import NewerFormatError, SpecError
 
 NULL_DIGEST: Final = bytes(32)
@@ -37,7 +37,6 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Axes = Literal["nchw", "nhwc", "tokens"]
 Precision = Literal["float32", "bfloat16", "float16"]
 StoredDtype = Literal["float16", "float32"]
-Origin = Literal["built", "imported"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class Resize:
     def __post_init__(self) -> None:
         _check_choice("resize mode", self.mode, ResizeMode)
         _check_choice("interpolation", self.interpolation, Interpolation)
+        if type(self.antialias) is not bool:
+            raise SpecError(f"antialias is {self.antialias!r}; expected true or false")
         _check_size("resize size", self.size, 1 if self.mode == "short" else 2)
 
 
@@ -171,9 +172,13 @@ class ExtractorSpec:
     prefix_tokens: int
     """Leading tokens (class, register) that are dropped before folding; 0 unless ``tokens``."""
     preprocessing: Preprocessing
+    format: int = FORMATS["extractor"]
+    """Version of the document, which the id depends on."""
 
     def __post_init__(self) -> None:
         _check_choice("axes", self.axes, Axes)
+        if self.output is not None and type(self.output) not in (int, str):
+            raise SpecError(f"output is {self.output!r}; expected a number, a name or none")
         if not is_id(self.weights):
             raise SpecError(f"weights fingerprint is {self.weights!r}; expected 64 hex digits")
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.axes != "tokens"):
@@ -188,7 +193,7 @@ class ExtractorSpec:
         """Return the canonical document whose digest is the extractor id."""
         return {
             "kind": "extractor",
-            "format": FORMAT_VERSION,
+            "format": self.format,
             "model": self.model,
             "weights": self.weights,
             "layer": self.layer,
@@ -210,7 +215,7 @@ class ExtractorSpec:
         NewerFormatError
             If the document is of a newer format, or of newer decoding rules.
         """
-        check_format(document, "an extractor")
+        version = check_format(document, "extractor", "an extractor")
         values = dict(document)
         decoding = values.pop("decoding", None)
         if decoding != dict(DECODING):
@@ -225,7 +230,7 @@ class ExtractorSpec:
             if type(values[key]) is not kind:
                 raise SpecError(f"extractor {key} is {values[key]!r}; expected {kind.__name__}")
         preprocessing = Preprocessing.from_document(values["preprocessing"])
-        return cls(**{**values, "preprocessing": preprocessing})
+        return cls(**{**values, "preprocessing": preprocessing}, format=version)
 
 
 @dataclass(frozen=True)
@@ -239,14 +244,20 @@ class CacheSpec:
     """Precision the model computed in."""
     dtype: StoredDtype = "float16"
     """Type the features are stored in."""
-    origin: Origin = "built"
+    origin: str = "built"
+    """``built``, or ``imported:`` and the digest of what was imported."""
+    format: int = FORMATS["cache"]
+    """Version of the document, which the id depends on."""
 
     def __post_init__(self) -> None:
         if not is_id(self.images):
             raise SpecError(f"images id is {self.images!r}; expected 64 hex digits")
         _check_choice("precision", self.precision, Precision)
         _check_choice("dtype", self.dtype, StoredDtype)
-        _check_choice("origin", self.origin, Origin)
+        if self.origin != "built" and not is_id(self.origin.removeprefix("imported:")):
+            raise SpecError(
+                f"origin is {self.origin!r}; expected 'built' or 'imported:' and a digest"
+            )
 
     @property
     def id(self) -> str:
@@ -257,7 +268,7 @@ class CacheSpec:
         """Return the canonical document whose digest is the cache id."""
         return {
             "kind": "cache",
-            "format": FORMAT_VERSION,
+            "format": self.format,
             "images": self.images,
             "extractor": self.extractor.document(),
             "precision": self.precision,
@@ -276,11 +287,14 @@ class CacheSpec:
         NewerFormatError
             If the document is of a newer format.
         """
-        check_format(document, "a cache")
+        version = check_format(document, "cache", "a cache")
         values = {key: value for key, value in document.items() if key not in ("kind", "format")}
         values = _take(cls, values, "cache")
         extractor = ExtractorSpec.from_document(_mapping("extractor", values["extractor"]))
-        return cls(**{**values, "extractor": extractor})
+        for key in ("images", "precision", "dtype", "origin"):
+            if not isinstance(values[key], str):
+                raise SpecError(f"cache {key} is {values[key]!r}; expected text")
+        return cls(**{**values, "extractor": extractor}, format=version)
 
 
 def images_document(digests: Iterable[bytes]) -> dict[str, Any]:
@@ -300,7 +314,7 @@ def images_document(digests: Iterable[bytes]) -> dict[str, Any]:
         count += 1
     return {
         "kind": "images",
-        "format": FORMAT_VERSION,
+        "format": 1,  # part of every dataset's identity: another rule would be another kind
         "count": count,
         "digests": whole.hexdigest(),
     }
@@ -321,7 +335,7 @@ def shard_inputs(spec: CacheSpec, digests: Iterable[bytes]) -> str:
     return document_id(
         {
             "kind": "shard",
-            "format": FORMAT_VERSION,
+            "format": 1,
             "extractor": spec.extractor.id,
             "precision": spec.precision,
             "dtype": spec.dtype,
@@ -332,7 +346,7 @@ def shard_inputs(spec: CacheSpec, digests: Iterable[bytes]) -> str:
 
 
 def _check_choice(what: str, value: object, choices: Any) -> None:
-    if value not in get_args(choices):
+    if not isinstance(value, str) or value not in get_args(choices):
         raise SpecError(f"{what} is {value!r}; expected one of {', '.join(get_args(choices))}")
 
 
@@ -349,7 +363,7 @@ def _mapping(what: str, value: object) -> Mapping[str, Any]:
 
 def _take(cls: Any, document: object, what: str) -> dict[str, Any]:
     mapping = _mapping(what, document)
-    expected, given = {field.name for field in fields(cls)}, set(mapping)
+    expected, given = {field.name for field in fields(cls)} - {"format"}, set(mapping)
     if expected != given:
         raise SpecError(
             f"{what} has fields {sorted(given)}; expected exactly {sorted(expected)}; "
@@ -364,7 +378,12 @@ def _numbers(what: str, values: object, kind: type, length: int | None = None) -
         raise SpecError(f"{what} is {values!r}; expected a list of numbers")
     if length is not None and len(values) != length:
         raise SpecError(f"{what} has {len(values)} values; expected {length}")
-    return tuple(kind(value) for value in values)
+    try:
+        return tuple(kind(value) for value in values)
+    except OverflowError as error:
+        raise SpecError(
+            f"{what} holds a number that is too large; expected sizes of images"
+        ) from error
 
 
 def _pair(values: tuple[int, ...]) -> tuple[int, int]:

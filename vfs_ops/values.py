@@ -54,9 +54,10 @@ def to_stored(
     Returns
     -------
     stored : ndarray
-        Same shape. All zeros for images whose features are not finite.
+        Same shape. All zeros for images whose features are not finite or beyond float32's squares,
+        and for cells below `SMALLEST_SQUARED_NORM`.
     finite : ndarray
-        Shape (image,), bool: which images have finite features.
+        Shape (image,), bool: the other images.
 
     Raises
     ------
@@ -69,9 +70,13 @@ def to_stored(
     if not finite.all():
         kept = np.where(finite[:, None, None, None], features, np.float32(0))
         squared = np.where(finite[:, None, None], squared, np.float32(0))
+    short = (squared < SMALLEST_SQUARED_NORM) & (squared > 0)
+    short |= (squared == 0) & kept.any(axis=-1)  # shorter than float32's squares can say
+    if short.any():
+        kept = np.where(short[..., None], np.float32(0), kept)
+        squared = np.where(short, np.float32(0), squared)
     if dtype == "float32":
-        short = squared < SMALLEST_SQUARED_NORM
-        return np.where(short[..., None], np.float32(0), kept), finite
+        return kept, finite
     with np.errstate(over="ignore"):
         stored = kept.astype(dtype)
     largest = float(np.abs(kept).max(initial=0))

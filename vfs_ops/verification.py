@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vfs_ops.caches import Cache
-from vfs_ops.errors import DamagedError, NotFoundError
+from vfs_ops.commits import small_objects
+from vfs_ops.errors import DamagedError, NewerFormatError
 from vfs_ops.layout import (
+    cache_key,
     features_key,
-    read_probe,
     receipt_key,
     sha256,
     sq_norm_key,
@@ -58,24 +59,34 @@ def verify(cache: Cache, *, progress: ProgressCallback = silent) -> list[Problem
     AccessError, UnavailableError, StorageError
         If the storage fails, which says nothing about the cache.
     """
-    problems: list[Problem] = []
+    problems = [Problem(None, what) for what in _check_documents(cache)]
     digests = cache.dataset.digests()
-    try:
-        read_probe(cache.workspace, cache.plan)
-    except (NotFoundError, DamagedError) as error:
-        problems.append(Problem(None, str(error)))
-    if cache.workspace.writable:  # a read-only server cannot list the single receipts
-        for receipt in cache.receipts:
-            data = cache.workspace.read_optional(receipt_key(cache.id, receipt.shard))
-            if data != receipt.encode():
-                problems.append(Problem(receipt.shard, "its receipt is missing or was changed"))
     for receipt in cache.receipts:
+        if not _same_receipt(cache, receipt):
+            problems.append(Problem(receipt.shard, "its receipt is missing or was changed"))
         rows = digests[receipt.start : receipt.stop]
         if receipt.inputs != shard_inputs(cache.spec, (row.tobytes() for row in rows)):
             problems.append(Problem(receipt.shard, "was computed from other images or settings"))
         problems.extend(Problem(receipt.shard, what) for what in _check_shard(cache, receipt))
         progress(Progress("verify", receipt.shard + 1, cache.shard_count, "shards"))
     return problems
+
+
+def _check_documents(cache: Cache) -> Iterator[str]:
+    for name in small_objects():
+        data = cache.workspace.read_optional(f"{cache_key(cache.id)}/{name}")
+        if data is None:
+            yield f"{name} is missing"
+        elif cache.commit.objects.get(name) != sha256(data):
+            yield f"{name} is not what was committed"
+
+
+def _same_receipt(cache: Cache, receipt: Receipt) -> bool:
+    data = cache.workspace.read_optional(receipt_key(cache.id, receipt.shard))
+    try:
+        return data is not None and Receipt.decode(data) == receipt
+    except (DamagedError, NewerFormatError):
+        return False
 
 
 def _check_shard(cache: Cache, receipt: Receipt) -> Iterator[str]:
@@ -97,14 +108,18 @@ def _check_shard(cache: Cache, receipt: Receipt) -> Iterator[str]:
         return
     count, plan = receipt.stop - receipt.start, cache.plan
     try:
-        features = decode_features(stored["features"], count, plan, f"shard {receipt.shard}")
+        features = decode_features(
+            stored["features"], count, plan, f"shard {receipt.shard}", receipt.chunk_checksums
+        )
     except DamagedError as error:
         yield str(error)
         return
-    norms = np.frombuffer(stored["sq_norm"], "<f4").reshape(-1, *plan.grid)
-    if not np.array_equal(norms[:count], squared_norms(features)):
+    norms = np.zeros((plan.images_per_shard, *plan.grid), "<f4")
+    norms[:count] = squared_norms(features)
+    if norms.tobytes() != stored["sq_norm"]:
         yield "sq_norm does not fit the features"
-    valid = np.frombuffer(stored["valid"], np.bool_)[:count]
-    invalid = {receipt.start + place for place in np.flatnonzero(~valid).tolist()}
-    if invalid != {row for row, _ in receipt.invalid}:
+    valid = np.zeros(plan.images_per_shard, np.bool_)
+    valid[:count] = True
+    valid[[row - receipt.start for row, _ in receipt.invalid]] = False
+    if valid.tobytes() != stored["valid"]:
         yield "valid does not fit the receipt"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vfs_ops.canonical import FORMAT_VERSION
 from vfs_ops.plans import Plan
 from vfs_ops.spec import CacheSpec
 
@@ -22,7 +21,7 @@ def group_document(spec: CacheSpec, plan: Plan) -> dict[str, Any]:
         "zarr_format": 3,
         "node_type": "group",
         "attributes": {
-            "visual_feature_search_format": FORMAT_VERSION,
+            "visual_feature_search_format": plan.format,
             "cache": spec.id,
             "model": spec.extractor.model,
             "layer": spec.extractor.layer,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vfs_ops import builder, plans
+from vfs_ops import plans
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.models import load_model
 from vfs_ops.plans import Plan
@@ -13,7 +13,7 @@ from vfs_ops.spec import CacheSpec, ExtractorSpec, Preprocessing, Resize
 
 def cut_small(patch):
     """Cut caches into shards of 16 images, chunks of a few and batches of 8."""
-    patch.setattr(builder, "BATCH_SIZE", 8)
+    patch.setattr(plans, "BATCH_SIZE", 8)
     patch.setattr(plans, "MAX_IMAGES_PER_SHARD", 16)
     patch.setattr(plans, "CHUNK_BYTES", 2000)
 

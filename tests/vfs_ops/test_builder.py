@@ -31,6 +31,7 @@ from vfs_ops.models import load_model
 from vfs_ops.spec import Preprocessing, Resize
 from vfs_ops.storage import Workspace
 from vfs_ops.values import squared_norms
+from vfs_ops.verification import verify
 
 pytestmark = pytest.mark.usefixtures("small_shards")
 
@@ -239,6 +240,54 @@ def test_overflow_is_refused_before_anything_is_written(dataset):
     assert cache.feature_map(0).max() > 1e5
 
 
+def test_features_refused_in_the_middle_leave_no_hole(tmp_path, workspace):
+    """One image of the last batch but one overflows; the batches behind it were computed too."""
+    write_photos(tmp_path / "images", 60)
+
+    class Bright(Toy):
+        def forward(self, x):
+            white = (x.amin(dim=(1, 2, 3), keepdim=True) > 0.99).float()
+            return self.body(torch.cat([x, x.flip(1)], 1) * (1 + white * 1e6))
+
+    # Row 33, which is none of the sample's, in the first of the two batches of shard 2.
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "images" / "odd" / "0007.png")
+    dataset = ingest(str(tmp_path / "images"), workspace)
+    extractor = toy_extractor(Bright())
+    with pytest.raises(FeatureRangeError):
+        build(dataset, extractor)
+    [planned] = plan_build(dataset, extractor)
+    with pytest.raises(FeatureRangeError):
+        build(dataset, extractor)
+    assert plan_build(dataset, extractor)[0].finished_shards == planned.finished_shards < 4
+
+
+@pytest.mark.parametrize("failing", range(12))
+def test_a_passing_failure_of_the_storage_leaves_no_hole(
+    dataset, extractor, tmp_path, monkeypatch, failing
+):
+    undisturbed = Workspace.at(f"{tmp_path}/undisturbed")
+    expected = [
+        stored_bytes(undisturbed, c) for c in build(dataset, extractor, workspace=undisturbed)
+    ]
+    create, count = Workspace.create, 0
+
+    def fails_once(self, key, data):
+        nonlocal count
+        if "/c/" in key and not key.endswith("/c/0"):
+            count += 1
+            if count == failing + 1:
+                raise StorageFullError("no space left for a moment")
+        return create(self, key, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspace, "create", fails_once)
+        with pytest.raises(StorageFullError):
+            build(dataset, extractor)
+    caches = build(dataset, extractor)
+    assert [stored_bytes(dataset.workspace, cache) for cache in caches] == expected
+    assert [verify(cache) for cache in caches] == [[], []]
+
+
 def test_features_that_are_not_finite_make_an_image_invalid(tmp_path, workspace):
     write_photos(tmp_path / "images", 20)
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "black.png")
@@ -248,7 +297,7 @@ def test_features_that_are_not_finite_make_an_image_invalid(tmp_path, workspace)
             return self.body(x / x.mean(dim=(1, 2, 3), keepdim=True))
 
     [cache] = build(ingest(str(tmp_path / "images"), workspace), toy_extractor(Inverse()))
-    assert cache.invalid == {0: "the model's features of this image are not finite"}
+    assert cache.invalid == {0: "the model's features of this image are not finite, or too large"}
     assert not cache.feature_map(0).any()
 
 

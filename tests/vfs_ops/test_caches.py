@@ -6,6 +6,7 @@ import dask
 import numpy as np
 import pytest
 
+from vfs_ops import canonical
 from vfs_ops.caches import open_cache
 from vfs_ops.errors import (
     DamagedError,
@@ -18,6 +19,7 @@ from vfs_ops.errors import (
 from vfs_ops.ingestion import ingest
 from vfs_ops.layout import cache_key, features_key, sq_norm_key
 from vfs_ops.storage import Workspace
+from vfs_ops.verification import verify
 
 
 @pytest.fixture
@@ -135,16 +137,9 @@ def test_zarr_metadata_other_than_the_plans_is_refused(cache, change):
         open_cache(cache.workspace, cache.id)
 
 
-@pytest.mark.parametrize(
-    "name", ["cache.json", "plan.json", "complete.json", "data.zarr/zarr.json"]
-)
+@pytest.mark.parametrize("name", ["cache.json", "plan.json", "complete.json"])
 def test_newer_formats_are_refused(cache, name):
-    def newer(document):
-        if "attributes" in document:
-            document["attributes"]["visual_feature_search_format"] = 2
-        document["format"] = 2
-
-    replace_json(cache, cache_key(cache.id, *name.split("/")), newer)
+    replace_json(cache, cache_key(cache.id, name), lambda document: document.update(format=2))
     with pytest.raises(NewerFormatError, match="upgrade"):
         open_cache(cache.workspace, cache.id)
 
@@ -164,6 +159,39 @@ def test_shards_cut_off_are_damaged(cache):
         with pytest.raises(DamagedError, match="shard 1 of cache"):
             cache.read_shard(1)
         cache.workspace.replace(key, whole)
+
+
+@pytest.mark.parametrize("kind", sorted(canonical.FORMATS))
+def test_stores_of_today_stay_readable_when_a_format_moves_on(cache, monkeypatch, kind):
+    moved = {**canonical.FORMATS, kind: canonical.FORMATS[kind] + 1}
+    monkeypatch.setattr(canonical, "FORMATS", moved)
+    opened = open_cache(cache.workspace, cache.id)
+    assert verify(opened) == []
+    np.testing.assert_array_equal(opened.feature_map(3), cache.feature_map(3))
+
+
+@pytest.mark.parametrize("place", [0, 100, 3000])
+def test_a_changed_byte_is_found_when_it_is_read(cache, place):
+    key = features_key(cache.id, 1)
+    data = bytearray(cache.workspace.read(key))
+    data[place] ^= 4
+    cache.workspace.replace(key, bytes(data))
+    with pytest.raises(DamagedError, match="checksum"):
+        cache.read_shard(1)
+    with pytest.raises(DamagedError, match="checksum"):
+        cache.feature_map(16 + place // cache.plan.image_bytes)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "data.zarr/zarr.json", "data.zarr/probe/c/0/0/0"])
+def test_documents_must_be_what_was_committed(cache, name):
+    key = f"{cache_key(cache.id)}/{name}"
+    data = cache.workspace.read(key)
+    changed = data.replace(b'"weights": "given"', b'"weights": "other"') + b" "
+    if "probe" in name:
+        changed = data[:-1] + bytes([data[-1] ^ 1])
+    cache.workspace.replace(key, changed)
+    with pytest.raises(DamagedError, match="not what was committed"):
+        open_cache(cache.workspace, cache.id).probe  # noqa: B018
 
 
 def test_a_missing_shard_is_not_found(cache):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfs_ops.canonical import (
-    FORMAT_VERSION,
+    FORMATS,
     canonical_json,
     check_format,
     check_name,
@@ -116,10 +116,10 @@ def test_ids_are_64_hexadecimal_digits() -> None:
         assert not is_id(wrong)
 
 
-@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, -1, "1", 1.0, True, None])
+@pytest.mark.parametrize("version", [FORMATS["plan"] + 1, 0, -1, "1", 1.0, True, None])
 def test_other_formats_are_refused(version: object) -> None:
     with pytest.raises(NewerFormatError, match="upgrade"):
-        check_format({"format": version}, "a thing")
+        check_format({"kind": "plan", "format": version}, "plan", "a thing")
     with pytest.raises(NewerFormatError):
-        check_format({}, "a thing")
-    check_format({"format": FORMAT_VERSION}, "a thing")
+        check_format({"kind": "plan"}, "plan", "a thing")
+    assert check_format({"kind": "plan", "format": 1}, "plan", "a thing") == 1

@@ -8,8 +8,14 @@ import xarray as xr
 import zarr
 from makers import make_cache_spec, make_plan, random_maps
 
-from vfs_ops import layout
-from vfs_ops.errors import DamagedError, IncompleteError, NewerFormatError, StorageFullError
+from vfs_ops import commits, layout
+from vfs_ops.errors import (
+    DamagedError,
+    IncompleteError,
+    NewerFormatError,
+    PlanMismatchError,
+    StorageFullError,
+)
 from vfs_ops.receipts import Receipt
 from vfs_ops.spec import shard_inputs
 from vfs_ops.storage import Workspace
@@ -81,18 +87,50 @@ def test_a_commit_needs_every_receipt_and_names_their_digest(workspace):
     write_all(workspace, plan, maps)
     workspace.delete(layout.cache_key(SPEC.id, "receipts", "00002.json"))
     with pytest.raises(IncompleteError, match="3 of 4 shards"):
-        layout.commit(workspace, plan)
-    assert layout.read_commit(workspace, SPEC.id) is None
+        commits.commit(workspace, plan)
+    assert commits.read_commit(workspace, SPEC.id) is None
     write_all(workspace, plan, maps)
-    done = layout.commit(workspace, plan)
-    assert layout.commit(workspace, plan) == done
-    assert layout.read_commit(workspace, SPEC.id) == done
-    receipts = layout.read_committed_receipts(workspace, plan, done)
+    done = commits.commit(workspace, plan)
+    assert commits.commit(workspace, plan) == done
+    assert commits.read_commit(workspace, SPEC.id) == done
+    receipts = commits.read_committed_receipts(workspace, plan, done)
     assert [receipt.shard for receipt in receipts] == [0, 1, 2, 3]
     with pytest.raises(DamagedError, match="not what was committed"):
-        layout.read_committed_receipts(
-            workspace, plan, dataclasses.replace(done, receipts="0" * 64)
-        )
+        commits.read_committed_receipts(workspace, plan, dataclasses.replace(done, objects={}))
+    everything = {stat.path for stat in workspace.walk(layout.cache_key(SPEC.id))}
+    left = everything - {f"{layout.cache_key(SPEC.id)}/{name}" for name in done.objects}
+    shards = {key for key in left if "/c/" in key}
+    assert len(shards) == 3 * 4
+    assert {key.split("/")[2] for key in left - shards} == {"receipts", "complete.json"}
+
+
+def test_a_plan_of_another_cache_is_never_obeyed(workspace):
+    plan = plan_of()
+    other = make_cache_spec(layer="body.2")
+    workspace.create(
+        layout.cache_key(SPEC.id, "plan.json"),
+        json.dumps(plan_of(other).document()).encode(),
+    )
+    with pytest.raises(PlanMismatchError, match="says cache"):
+        layout.begin(workspace, SPEC, plan, probe_of(plan))
+    assert len(workspace.walk()) == 1
+
+
+def test_foreign_documents_stop_a_build_before_it_computes(workspace):
+    plan = plan_of()
+    workspace.create(layout.cache_key(SPEC.id, "data.zarr", "zarr.json"), b"{}")
+    with pytest.raises(DamagedError, match="not what belongs there"):
+        layout.begin(workspace, SPEC, plan, probe_of(plan))
+
+
+def test_builders_that_differ_on_an_image_agree_on_what_is_stored(workspace):
+    plan = plan_of()
+    layout.begin(workspace, SPEC, plan, probe_of(plan))
+    maps = random_maps(plan, 32)
+    first = layout.write_shard(workspace, plan, 0, maps, {3: "truncated"})
+    second = layout.write_shard(workspace, plan, 0, maps, {})
+    assert first["invalid"] == ((3, "truncated"),)
+    assert second == {**first, "invalid": ((3, "invalid for another builder"),)}
 
 
 def test_the_first_plan_stays_in_force(workspace):

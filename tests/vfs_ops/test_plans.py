@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import make_plan
 
-from vfs_ops.errors import NewerFormatError, UnsafeMetadataError
-from vfs_ops.plans import CHUNK_BYTES, MAX_IMAGES_PER_SHARD, SHARD_BYTES, Plan, choose_sizes
+from vfs_ops.errors import DamagedError, NewerFormatError, SpecError, UnsafeMetadataError
+from vfs_ops.plans import (
+    BATCH_SIZE,
+    CHUNK_BYTES,
+    MAX_IMAGES_PER_SHARD,
+    MAX_SHARD_BYTES,
+    SHARD_BYTES,
+    Plan,
+    choose_sizes,
+)
 
 
 def test_shards_cover_every_row_once():
@@ -37,6 +45,11 @@ def test_document_round_trip_through_json():
         {"channels": 1 << 41},
         {"images_per_shard": 1 << 30},  # a shard to exhaust a reader's memory
         {"cache": "../../etc"},
+        {"images": 1 << 31, "images_per_shard": 1, "images_per_chunk": 1, "batch_size": 1},
+        {"weights": 5},
+        {"versions": ["torch"]},
+        {"versions": {"torch": 2}},
+        {"sample_ratio": "1"},
     ],
 )
 def test_impossible_plans_are_refused(changes):
@@ -44,24 +57,38 @@ def test_impossible_plans_are_refused(changes):
         make_plan(**changes)
 
 
-def test_documents_with_other_fields_or_formats_are_refused():
+def test_fields_of_later_versions_are_left_out_and_missing_ones_refused():
+    document = json.loads(json.dumps(make_plan().document()))
+    assert Plan.from_document({**document, "later": 1}) == make_plan()
+    del document["codec"]
+    with pytest.raises(UnsafeMetadataError, match="codec"):
+        Plan.from_document(document)
+
+
+def test_other_formats_and_kinds_are_refused():
     document = make_plan().document()
-    with pytest.raises(UnsafeMetadataError, match="extra"):
-        Plan.from_document({**document, "extra": 1})
+    with pytest.raises(DamagedError, match="receipt"):
+        Plan.from_document({**document, "kind": "receipt"})
     with pytest.raises(NewerFormatError, match="upgrade"):
         Plan.from_document({**document, "format": 2})
 
 
-@given(image_bytes=st.integers(1, 1 << 28), power=st.integers(0, 7))
-def test_sizes_are_powers_of_two_within_their_bounds(image_bytes, power):
-    batch = 1 << power
-    shard, chunk = choose_sizes(image_bytes, batch)
-    assert shard & (shard - 1) == 0
-    assert chunk & (chunk - 1) == 0
-    assert 1 <= chunk <= shard
-    assert batch <= shard <= max(MAX_IMAGES_PER_SHARD, batch)
+@given(image_bytes=st.integers(1, MAX_SHARD_BYTES))
+def test_sizes_are_powers_of_two_within_their_bounds(image_bytes):
+    shard, chunk, batch = choose_sizes(image_bytes)
+    for number in (shard, chunk, batch):
+        assert number & (number - 1) == 0
+        assert 1 <= number <= shard <= MAX_IMAGES_PER_SHARD
+    assert shard % batch == 0
     assert shard * image_bytes <= SHARD_BYTES or shard == batch
+    assert shard * image_bytes <= MAX_SHARD_BYTES
     assert chunk * image_bytes <= CHUNK_BYTES or chunk == 1
+    assert batch == BATCH_SIZE or 2 * batch * image_bytes > MAX_SHARD_BYTES
+
+
+def test_a_map_that_fits_no_shard_is_refused():
+    with pytest.raises(SpecError, match="1024 MiB"):
+        choose_sizes(MAX_SHARD_BYTES + 1)
 
 
 def test_plans_are_frozen():

@@ -1,9 +1,12 @@
 import dataclasses
 
 import pytest
+from makers import make_plan
 
 from vfs_ops.errors import DamagedError, NewerFormatError
 from vfs_ops.receipts import Receipt, decode_receipts, encode_receipts
+
+TWO = make_plan(images=100, images_per_shard=64)
 
 
 def make_receipt(**changes):
@@ -16,6 +19,7 @@ def make_receipt(**changes):
         "sq_norm": "3" * 64,
         "valid": "4" * 64,
         "feature_bytes": 4711,
+        "chunk_checksums": (1, (1 << 32) - 1),
         "invalid": ((65, "truncated"), (80, "no image")),
         "seconds": 1.25,
         "host": "node",
@@ -30,7 +34,20 @@ def test_single_receipts_round_trip():
 
 def test_all_receipts_round_trip_in_order_of_shards():
     first = make_receipt(shard=0, start=0, stop=64, invalid=())
-    assert decode_receipts(encode_receipts([make_receipt(), first])) == [first, make_receipt()]
+    assert decode_receipts(encode_receipts([make_receipt(), first]), TWO) == [first, make_receipt()]
+
+
+def test_fields_of_later_versions_are_left_out():
+    later = make_receipt().encode().replace(b'"shard":2', b'"shard":2,"worker":"w1"')
+    assert Receipt.decode(later) == make_receipt()
+
+
+def test_more_than_a_plan_allows_is_not_decoded():
+    with pytest.raises(DamagedError, match="3 receipts, not 2"):
+        decode_receipts(encode_receipts([make_receipt()] * 3), TWO)
+    long = make_receipt(chunk_checksums=(0,) * 1000)
+    with pytest.raises(DamagedError, match="more than its plan allows"):
+        decode_receipts(encode_receipts([long] * 2), TWO)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +62,7 @@ def test_what_is_no_table_is_damaged():
     whole = encode_receipts([make_receipt()])
     for data in (b"", b"PAR1", whole[:100], whole[:-10]):
         with pytest.raises(DamagedError):
-            decode_receipts(data)
+            decode_receipts(data, TWO)
 
 
 def test_newer_receipts_are_refused():
@@ -55,7 +72,17 @@ def test_newer_receipts_are_refused():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"stop": 64}, {"features": "x"}, {"invalid": ((96, "outside"),)}, {"shard": -1}],
+    [
+        {"stop": 64},
+        {"features": "x"},
+        {"invalid": ((96, "outside"),)},
+        {"shard": -1},
+        {"chunk_checksums": (1 << 32,)},
+        {"chunk_checksums": ("a",)},
+        {"seconds": "long"},
+        {"host": None},
+        {"finished": 7},
+    ],
 )
 def test_impossible_receipts_are_refused(changes):
     with pytest.raises(DamagedError):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import zarr
+from google_crc32c import value as crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import make_plan, random_maps
@@ -10,6 +11,7 @@ from zarr.storage import MemoryStore
 
 from vfs_ops.errors import DamagedError
 from vfs_ops.shards import (
+    chunk_checksums,
     decode_chunk,
     decode_features,
     decode_index,
@@ -39,7 +41,11 @@ def test_round_trip_whole_and_chunk_by_chunk(plan, data):
     shard = encode_features(features, plan)
     np.testing.assert_array_equal(decode_features(shard, images, plan, "s"), features)
     index = decode_index(shard[-index_bytes(plan) :], images, plan, "s")
-    chunks = [decode_chunk(shard[a : a + n], plan, "s") for a, n in index.tolist()]
+    checksums = chunk_checksums(shard, images, plan, "s")
+    chunks = [
+        decode_chunk(shard[a : a + n], checksum, plan, "s")
+        for (a, n), checksum in zip(index.tolist(), checksums, strict=True)
+    ]
     np.testing.assert_array_equal(np.concatenate(chunks)[:images], features)
 
 
@@ -95,11 +101,24 @@ def test_a_shard_of_another_plan_is_refused():
         decode_features(shard, 30, make_plan(channels=6), "s")
 
 
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_every_single_byte_change_of_a_chunk_is_found_by_its_checksum(codec):
+    plan = make_plan(codec=codec, channels=1)
+    shard = bytearray(encode_features(random_maps(plan, 30), plan))
+    checksums = chunk_checksums(bytes(shard), 30, plan, "s")
+    decode_features(bytes(shard), 30, plan, "s", checksums)
+    for place in range(len(shard) - index_bytes(plan)):
+        damaged = bytearray(shard)
+        damaged[place] ^= 0x10
+        with pytest.raises(DamagedError, match="checksum"):
+            decode_features(bytes(damaged), 30, plan, "shard 7", checksums)
+
+
 @given(st.binary(max_size=300))
 def test_arbitrary_chunks_decode_or_are_damaged(data):
     plan = make_plan(codec="zstd")
     try:
-        decode_chunk(data, plan, "s")
+        decode_chunk(data, crc32c(data), plan, "s")
     except DamagedError:
         return
 
@@ -108,7 +127,7 @@ def test_a_chunk_that_decodes_to_more_is_never_expanded():
     plan = make_plan(codec="zstd")
     bomb = bytes(Zstd(level=1).encode(bytes(1 << 28)))
     with pytest.raises(DamagedError, match="another size"):
-        decode_chunk(bomb, plan, "s")
+        decode_chunk(bomb, crc32c(bomb), plan, "s")
     short = bytes(Zstd(level=1).encode(bytes(10)))
     with pytest.raises(DamagedError, match="another size"):
-        decode_chunk(short, plan, "s")
+        decode_chunk(short, crc32c(short), plan, "s")

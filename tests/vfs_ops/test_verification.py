@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from vfs_ops.caches import open_cache
-from vfs_ops.layout import cache_key, features_key, probe_key, sq_norm_key, valid_key
+from vfs_ops.commits import small_objects
+from vfs_ops.layout import cache_key, features_key, sha256, sq_norm_key, valid_key
 from vfs_ops.verification import verify
 
 
@@ -50,33 +52,33 @@ def test_a_missing_or_changed_receipt_is_found(cache):
     assert [shard for shard, _ in found(cache)] == [0, 1, 2]
 
 
-def test_a_probe_cut_off_is_found(cache):
-    cache.workspace.replace(probe_key(cache.id), b"short")
-    [(shard, what)] = found(cache)
-    assert shard is None
-    assert "probe" in what
-
-
-def test_shards_that_disagree_with_themselves_are_found(cache, monkeypatch):
+def test_shards_that_disagree_with_themselves_are_found(cache):
     norms = np.frombuffer(cache.workspace.read(sq_norm_key(cache.id, 0)), "<f4").copy()
     norms[3] *= 2
     cache.workspace.replace(sq_norm_key(cache.id, 0), norms.tobytes())
-    monkeypatch.setattr("vfs_ops.verification.sha256", _Matching(cache))
-    assert (0, "sq_norm does not fit the features") in found(cache)
+    valid = np.ones(16, np.bool_)
+    valid[7] = False
+    cache.workspace.replace(valid_key(cache.id, 0), valid.tobytes())
+    forged = replace(
+        cache.receipts[0], sq_norm=sha256(norms.tobytes()), valid=sha256(valid.tobytes())
+    )
+    problems = verify(replace(cache, receipts=(forged, *cache.receipts[1:])))
+    assert [problem.what for problem in problems if problem.shard == 0] == [
+        "its receipt is missing or was changed",
+        "sq_norm does not fit the features",
+        "valid does not fit the receipt",
+    ]
 
 
-class _Matching:
-    """Digests that always match, to reach the checks behind them."""
-
-    def __init__(self, cache):
-        self.digests = {}
-        for receipt in cache.receipts:
-            for key, digest in (
-                (features_key(cache.id, receipt.shard), receipt.features),
-                (sq_norm_key(cache.id, receipt.shard), receipt.sq_norm),
-                (valid_key(cache.id, receipt.shard), receipt.valid),
-            ):
-                self.digests[cache.workspace.read(key)] = digest
-
-    def __call__(self, data):
-        return self.digests[data]
+@pytest.mark.parametrize("name", small_objects())
+def test_every_changed_or_missing_document_is_found(cache, name):
+    key = f"{cache_key(cache.id)}/{name}"
+    data = cache.workspace.read(key)
+    cache.workspace.replace(key, data + b" ")
+    assert (None, f"{name} is not what was committed") in [
+        (problem.shard, problem.what) for problem in verify(cache)
+    ]
+    cache.workspace.delete(key)
+    assert (None, f"{name} is missing") in [
+        (problem.shard, problem.what) for problem in verify(cache)
+    ]
