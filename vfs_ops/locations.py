@@ -1,36 +1,31 @@
-"""URLs and folders: what may be opened, listing and reading. All that knows URLs is here."""
+"""Folders and single files, local or remote: listing them, and reading."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from vfs_ops.errors import (
-    AccessError,
-    InvalidNameError,
-    InvalidUrlError,
-    NotFoundError,
-    StorageError,
-    StorageFullError,
-    UnavailableError,
-)
+from vfs_ops import http_files
+from vfs_ops.errors import InvalidNameError, MissingDependencyError, NotFoundError, StorageError
+from vfs_ops.failures import storage_errors
+from vfs_ops.urls import LOCAL_PROTOCOLS, REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
 
-WORKSPACE_PROTOCOLS: Final = ("file", "s3", "https", "memory")
-SOURCE_PROTOCOLS: Final = ("file", "s3", "gs", "az", "abfs", "https", "http", "memory")
-REMOTE_PROTOCOLS: Final = tuple(p for p in SOURCE_PROTOCOLS if p not in ("file", "memory"))
-
-_SECRET_PARAMETERS = ("signature", "token", "credential", "secret", "password", "accesskey", "sig")
+_HTTP: Final = tuple(f"{protocol}://" for protocol in http_files.PROTOCOLS)
+_PACKAGES: Final = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "http": "aiohttp",
+    "https": "aiohttp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,88 +41,36 @@ class FileStat:
     Empty where the store tells neither; such a file is never known to be unchanged."""
 
 
-def normalize_url(text: str, protocols: tuple[str, ...] = WORKSPACE_PROTOCOLS) -> str:
-    """Return a URL or local path as a URL without a trailing slash.
-
-    Parameters
-    ----------
-    text
-        A URL, or a local path (``~`` is expanded).
-    protocols
-        The protocols that are allowed.
-
-    Raises
-    ------
-    InvalidUrlError
-        If the protocol is not allowed, protocols are chained (``::``), or the URL holds a user, a
-        password or a signature.
-    """
-    if "::" in text:
-        raise InvalidUrlError(f"{text!r} chains protocols with '::'; give one plain URL")
-    if "\x00" in text or not text:
-        raise InvalidUrlError(f"{text!r} is no URL or path; give one")
-    if "://" not in text:
-        if "file" not in protocols:
-            raise InvalidUrlError(
-                f"{text[:200]!r} is a local path; expected a URL with one of {', '.join(protocols)}"
-            )
-        return "file://" + (Path(text).expanduser().absolute().as_posix().rstrip("/") or "/")
-    parts = urlsplit(text)
-    if parts.scheme not in protocols:
-        raise InvalidUrlError(
-            f"{parts.scheme}:// is not supported here; expected one of {', '.join(protocols)}"
-        )
-    if parts.username or parts.password:
-        raise InvalidUrlError(
-            f"the URL of host {parts.hostname} holds a user or password; put credentials into the "
-            "environment or fsspec's configuration instead"
-        )
-    names = [name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    if any(secret in name.replace("-", "") for name in names for secret in _SECRET_PARAMETERS):
-        raise InvalidUrlError(
-            f"the URL of host {parts.hostname} carries a signature; signed URLs expire and are "
-            "secrets, so give the plain URL and put credentials into the environment"
-        )
-    rest = text.partition("://")[2].rstrip("/")
-    if not rest and parts.scheme not in ("file", "memory"):
-        raise InvalidUrlError(f"{text!r} names no host or bucket; give one")
-    return f"{parts.scheme}://{rest or ('/' if parts.scheme == 'file' else '')}"
-
-
-@contextlib.contextmanager
-def storage_errors(what: str) -> Iterator[None]:
-    """Turn what a file system raises into the errors of this project."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{what} is not there; check the name and the workspace") from error
-    except PermissionError as error:
-        raise AccessError(f"{what}: access refused ({error}); check credentials") from error
-    except (TimeoutError, ConnectionError) as error:
-        raise UnavailableError(f"{what}: no answer ({error}); try again later") from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(f"{what}: no space left; free some and run again") from error
-        if error.errno == errno.EROFS:
-            raise AccessError(f"{what}: the storage is read-only") from error
-        raise StorageError(f"{what}: {error}") from error
-
-
-def read_url(url: str) -> bytes:
+def read_url(url: str, limit: int) -> bytes:
     """Read one file at a full URL, as found in a manifest.
 
     Local files are never read this way: paths in a manifest are relative to a folder that the
     local user named.
 
+    Parameters
+    ----------
+    url
+        With one of `urls.REMOTE_PROTOCOLS`.
+    limit
+        Bytes at which reading stops; a longer file is cut there.
+
     Raises
     ------
     InvalidUrlError
-        If the protocol is not a remote one.
+        If the URL is malformed, or its protocol is not a remote one.
+    NotFoundError, AccessError, UnavailableError, StorageError
+        As the storage answers.
     """
     url = normalize_url(url, REMOTE_PROTOCOLS)
     filesystem = _filesystem(url.partition("://")[0])
     with storage_errors(url):
-        return bytes(filesystem.cat_file(filesystem._strip_protocol(url)))
+        if url.startswith(_HTTP):
+            return http_files.read_http(filesystem, url, limit=limit)
+        path = filesystem._strip_protocol(url)
+        # a range of an empty object is an error, so only one that is too long is read by range
+        stop = limit if int(filesystem.info(path).get("size") or 0) > limit else None
+        start = None if stop is None else 0
+        return bytes(filesystem.cat_file(path, start=start, end=stop))
 
 
 def stat_url(url: str) -> FileStat:
@@ -136,20 +79,29 @@ def stat_url(url: str) -> FileStat:
     Raises
     ------
     InvalidUrlError
-        If the protocol is not a remote one.
+        If the URL is malformed, or its protocol is not a remote one.
+    NotFoundError, AccessError, UnavailableError, StorageError
+        As the storage answers.
     """
     url = normalize_url(url, REMOTE_PROTOCOLS)
     filesystem = _filesystem(url.partition("://")[0])
     with storage_errors(url):
+        if url.startswith(_HTTP):
+            return _stat(url, http_files.http_info(filesystem, url))
         return _stat(url, filesystem.info(filesystem._strip_protocol(url)))
 
 
 @lru_cache(maxsize=64)
 def _filesystem(protocol: str) -> Any:
+    # without a cache of listings, in which what others write would never show
+    options = {} if protocol in LOCAL_PROTOCOLS else {"use_listings_cache": False}
     try:
-        return fsspec.filesystem(protocol)
+        return fsspec.filesystem(protocol, **options)
     except ImportError as error:
-        raise StorageError(f"{protocol}:// needs a package: {error}; install it") from error
+        package = _PACKAGES[protocol]
+        raise MissingDependencyError(
+            f"{protocol}:// needs a package ({error}); install it: pip install {package}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -172,6 +124,10 @@ class Folder:
     def filesystem(self) -> Any:
         """The fsspec file system, made once a process and configured by the environment."""
         return _filesystem(self.protocol)
+
+    @property
+    def _is_http(self) -> bool:
+        return self.protocol in http_files.PROTOCOLS
 
     def path_of(self, relative: str) -> str:
         """Return the file system's own path of a relative path.
@@ -205,11 +161,13 @@ class Folder:
         """
         path = self.path_of(relative)
         with storage_errors(f"{self.url}/{relative}"):
+            if self._is_http:
+                return http_files.read_http(self.filesystem, path, start, stop)
             data = bytes(self.filesystem.cat_file(path, start=start, end=stop))
         if start is not None and stop is not None and start >= 0 and len(data) > stop - start:
             raise StorageError(
                 f"{self.url}/{relative}: asked for {stop - start} bytes and got {len(data)}; "
-                "the server ignores ranges; use one that honours them"
+                "the storage ignores ranges; use one that honours them"
             )
         return data
 
@@ -223,6 +181,12 @@ class Folder:
     def exists(self, relative: str) -> bool:
         """Tell whether a file or folder is there."""
         path = self.path_of(relative)
+        if self._is_http:  # fsspec's takes every failure for a missing file
+            try:
+                self.stat(relative)
+            except NotFoundError:
+                return False
+            return True
         with storage_errors(f"{self.url}/{relative}"):
             return bool(self.filesystem.exists(path))
 
@@ -230,6 +194,8 @@ class Folder:
         """Return size and change token of one file."""
         path = self.path_of(relative)
         with storage_errors(f"{self.url}/{relative}"):
+            if self._is_http:
+                return _stat(relative, http_files.http_info(self.filesystem, path))
             return _stat(relative, self.filesystem.info(path))
 
     def walk(self, relative: str = "") -> list[FileStat]:
@@ -255,9 +221,11 @@ class Folder:
             if isinstance(self.filesystem, LocalFileSystem):
                 stats = list(_walk_local(root, relative))
             else:
+                # fsspec's plain walk leaves out folders that it may not list
+                options = {"on_error": "raise"} if self._is_http else {}
                 stats = [
                     _stat(name[len(root) :].lstrip("/"), info)
-                    for name, info in self.filesystem.find(top, detail=True).items()
+                    for name, info in self.filesystem.find(top, detail=True, **options).items()
                     if info["type"] == "file"
                 ]
         return sorted(stats, key=lambda found: found.path)

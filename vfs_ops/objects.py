@@ -15,8 +15,9 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from vfs_ops.errors import ImageError, MissingDependencyError, SourceError
+from vfs_ops.failures import storage_errors
 from vfs_ops.images import decode_pixels, one_line
-from vfs_ops.locations import FileStat, storage_errors
+from vfs_ops.locations import FileStat
 from vfs_ops.sources import Content, Listing, Place, check_uris
 
 

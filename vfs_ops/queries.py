@@ -15,9 +15,9 @@ from PIL import Image
 from vfs_ops.caches import Cache
 from vfs_ops.errors import ExtractorMismatchError, NotFoundError, QueryError
 from vfs_ops.exact import Pattern
+from vfs_ops.failures import storage_errors
 from vfs_ops.geometry import Downsample, PixelMask, Region, mask_to_region
 from vfs_ops.images import content_digest, decode_image, decode_pixels, pixel_digest
-from vfs_ops.locations import storage_errors
 from vfs_ops.masks import Polygons, pixel_mask
 from vfs_ops.spec import ExtractorSpec, Precision, Preprocessing
 

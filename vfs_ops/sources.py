@@ -118,7 +118,10 @@ class Files:
         if place.size is not None and place.size > MAX_BYTES:
             raise ImageError(f"the file has {place.size} bytes; expected at most {MAX_BYTES}")
         if is_remote(place.uri):
-            return Content(read_url(place.uri))
+            data = read_url(place.uri, MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise ImageError(f"the file has more than {MAX_BYTES} bytes, the most that is read")
+            return Content(data)
         if place.byte_offset is None:
             return Content(self._folder(place).read(place.uri))
         shard, size = place.uri.partition("#")[0], place.size or 0

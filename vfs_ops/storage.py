@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
@@ -14,10 +15,13 @@ from typing import Any, Final
 from fsspec.implementations.local import LocalFileSystem
 
 from vfs_ops.canonical import check_name
-from vfs_ops.errors import AccessError, InvalidNameError
-from vfs_ops.locations import WORKSPACE_PROTOCOLS, FileStat, Folder, normalize_url, storage_errors
+from vfs_ops.errors import AccessError, InvalidNameError, StorageError
+from vfs_ops.failures import storage_errors
+from vfs_ops.locations import FileStat, Folder
+from vfs_ops.urls import WORKSPACE_PROTOCOLS, normalize_url
 
 READ_ONLY_PROTOCOLS: Final = ("https",)
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MEMORY_LOCK: Final = threading.Lock()
 
 
@@ -26,7 +30,10 @@ class Workspace(Folder):
     """A root that holds datasets, caches and the catalog.
 
     Keys are made of checked names, so none can leave the root. Objects are created whole and, but
-    for derived ones, never change.
+    for derived ones, never change. A local workspace needs a file system with hard links.
+
+    A local write that is killed leaves a file named ``.NAME.HEX`` beside the object it was to
+    become. It is in no listing and never read; once no process writes, it may be deleted.
     """
 
     @classmethod
@@ -144,6 +151,14 @@ def _create_local(path: Path, data: bytes) -> bool:
             os.link(temporary, path)  # atomic, and fails if the object exists
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise StorageError(
+                f"the file system of {path.parent} has no hard links, which a workspace needs to "
+                "write objects whole and only once; put the workspace on another file system or "
+                "on s3"
+            ) from error
     return True
 
 

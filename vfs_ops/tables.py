@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from vfs_ops.errors import SourceError
-from vfs_ops.locations import REMOTE_PROTOCOLS, FileStat, Folder, normalize_url
+from vfs_ops.locations import FileStat, Folder
 from vfs_ops.sources import Listing, file_listing, is_remote
 from vfs_ops.tabular import find_path_column, read_table, split_url, text_column
-
-LOCAL_PROTOCOLS: Final = ("file", "memory")
-"""Where asking for a file's size and time costs nothing."""
+from vfs_ops.urls import LOCAL_PROTOCOLS, REMOTE_PROTOCOLS, normalize_url
 
 
 @dataclass(frozen=True)

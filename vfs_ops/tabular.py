@@ -13,7 +13,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from vfs_ops.errors import SourceError
-from vfs_ops.locations import SOURCE_PROTOCOLS, Folder, normalize_url
+from vfs_ops.locations import Folder
+from vfs_ops.urls import SOURCE_PROTOCOLS, normalize_url
 
 PATH_COLUMNS: Final = ("uri", "url", "path", "file", "filename", "image")
 """Names that the column of paths may have; the first that is there counts."""

@@ -11,10 +11,11 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from vfs_ops.errors import SourceError
-from vfs_ops.locations import SOURCE_PROTOCOLS, FileStat, Folder, normalize_url
+from vfs_ops.locations import FileStat, Folder
 from vfs_ops.ranged import open_ranged
 from vfs_ops.sources import EXTENSIONS, Listing, file_listing
 from vfs_ops.tabular import split_url
+from vfs_ops.urls import SOURCE_PROTOCOLS, normalize_url
 
 MAX_TEXT_BYTES: Final = 2**20
 """Largest ``.json``, ``.cls`` or ``.txt`` member that is read."""

@@ -220,7 +220,7 @@ def test_remote_urls_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.Monkey
     write(tmp_path, "a.png")
     remote = "https://images.test/x/b.png"
     (tmp_path / "t.csv").write_text(f"path\n{remote}\na.png\n")
-    monkeypatch.setattr(sources, "read_url", lambda url: {remote: picture(9)}[url])
+    monkeypatch.setattr(sources, "read_url", lambda url, limit: {remote: picture(9)}[url])
     asked = []
     stat = FileStat(remote, len(picture(9)), "etag:1")
     monkeypatch.setattr(sources, "stat_url", lambda url: asked.append(url) or stat)

@@ -151,6 +151,20 @@ def test_a_write_that_fails_leaves_nothing(
     assert space.create("a/b", b"data")
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS])
+def test_a_file_system_without_hard_links_is_named_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(StorageError, match="no hard links") as caught:
+        Workspace.at(str(tmp_path)).create("a", b"data")
+    assert type(caught.value) is StorageError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_replacement_that_fails_leaves_the_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
