@@ -52,7 +52,7 @@ class ShardArrays:
     """Shape (image,)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cache:
     """All feature maps of one dataset under one extractor; made by `open_cache`."""
 
@@ -64,6 +64,13 @@ class Cache:
     dataset: Dataset
     """A dataset with these images."""
     commit: Commit
+
+    def __repr__(self) -> str:
+        rows, columns = self.grid
+        return (
+            f"<Cache {self.id[:12]}: {self.count} images of {rows}×{columns}×{self.channels}, "
+            f"{self.spec.extractor.model} {self.spec.extractor.layer}>"
+        )
 
     @property
     def id(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vfs_ops.caches import Cache
 from vfs_ops.commits import small_objects
+from vfs_ops.datasets import Dataset
 from vfs_ops.errors import DamagedError, NewerFormatError
 from vfs_ops.layout import (
     cache_key,
@@ -18,6 +19,7 @@ from vfs_ops.layout import (
     sq_norm_key,
     valid_key,
 )
+from vfs_ops.manifests import dataset_document
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.receipts import Receipt
 from vfs_ops.shards import decode_features
@@ -40,7 +42,7 @@ def verify(cache: Cache, *, progress: ProgressCallback = silent) -> list[Problem
 
     Opening the cache has checked its documents, its Zarr metadata and the table of receipts. This
     reads every shard: its arrays must have the digests of the receipt, decode, agree with each
-    other, and stem from the images of the dataset.
+    other, and stem from the images of the dataset, whose manifest must be what its id says.
 
     Parameters
     ----------
@@ -60,6 +62,7 @@ def verify(cache: Cache, *, progress: ProgressCallback = silent) -> list[Problem
         If the storage fails, which says nothing about the cache.
     """
     problems = [Problem(None, what) for what in _check_documents(cache)]
+    problems.extend(Problem(None, what) for what in _check_dataset(cache.dataset))
     digests = cache.dataset.digests()
     for receipt in cache.receipts:
         if not _same_receipt(cache, receipt):
@@ -79,6 +82,12 @@ def _check_documents(cache: Cache) -> Iterator[str]:
             yield f"{name} is missing"
         elif cache.commit.objects.get(name) != sha256(data):
             yield f"{name} is not what was committed"
+
+
+def _check_dataset(dataset: Dataset) -> Iterator[str]:
+    for key, value in dataset_document(dataset.table()).items():
+        if key != "format" and dataset.document[key] != value:
+            yield f"the manifest of dataset {dataset.id[:12]} has other {key} than its id says"
 
 
 def _same_receipt(cache: Cache, receipt: Receipt) -> bool:

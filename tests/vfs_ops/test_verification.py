@@ -1,7 +1,10 @@
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vfs_ops.caches import open_cache
@@ -81,4 +84,19 @@ def test_every_changed_or_missing_document_is_found(cache, name):
     cache.workspace.delete(key)
     assert (None, f"{name} is missing") in [
         (problem.shard, problem.what) for problem in verify(cache)
+    ]
+
+
+def test_a_manifest_with_other_labels_is_found(cache):
+    key = f"datasets/{cache.dataset.id}/manifest.parquet"
+    table = pq.read_table(io.BytesIO(cache.workspace.read(key)))
+    column = table.schema.get_field_index("label")
+    wrong = pa.array(["wrong"] * len(table), table.schema.field(column).type)
+    buffer = io.BytesIO()
+    changed = table.set_column(column, table.schema.field(column), wrong)
+    pq.write_table(changed, buffer, row_group_size=1000)
+    cache.workspace.replace(key, buffer.getvalue())
+    problems = verify(open_cache(cache.workspace, cache.id))
+    assert [problem.what.split(" has other ")[1] for problem in problems] == [
+        "rows than its id says"
     ]
