@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
-from vfs_ops.canonical import FORMAT_VERSION, canonical_json, check_format, check_name, is_id
+from vfs_ops.canonical import FORMATS, canonical_json, check_format, check_name, is_id
 from vfs_ops.errors import DamagedError
 
 EntryType = Literal["dataset", "cache"]
 
 INDEX_KEY: Final = "catalog/index.json"
+_FIELDS: Final = ("type", "name", "version", "id", "created", "facts")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,12 @@ class Entry:
     created: str
     """ISO 8601 in UTC."""
     facts: Mapping[str, Any]
-    """What a listing shows, as JSON values. For a cache: dataset, model, layer, grid, …; fields
-    that this version does not know are kept."""
+    """What a listing shows, as JSON values, which need not be what this version writes. For a
+    cache: dataset, model, layer, grid, …; those that this version does not know are kept."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the record that this version does not know."""
+    format: int = FORMATS["entry"]
+    """The version that it was written with."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -52,8 +57,9 @@ class Entry:
     def document(self) -> dict[str, Any]:
         """Return what is stored."""
         return {
+            **self.more,
             "kind": "entry",
-            "format": FORMAT_VERSION,
+            "format": self.format,
             "type": self.type,
             "name": self.name,
             "version": self.version,
@@ -67,8 +73,15 @@ class Entry:
         return canonical_json(self.document())
 
     @classmethod
-    def from_document(cls, document: object) -> Self:
+    def from_document(cls, document: object, what: str = "an entry of the catalog") -> Self:
         """Read back what `document` wrote.
+
+        Parameters
+        ----------
+        document
+            As stored.
+        what
+            Names it in messages.
 
         Raises
         ------
@@ -78,13 +91,18 @@ class Entry:
             If it is no entry.
         """
         if not isinstance(document, Mapping):
-            raise DamagedError("an entry of the catalog is no JSON object; register it again")
-        check_format(document, "an entry of the catalog")
-        names = ("type", "name", "version", "id", "created", "facts")
-        missing = [name for name in names if name not in document]
+            raise DamagedError(f"{what} is no JSON object; register it again")
+        version = check_format(document, "entry", what)
+        missing = [name for name in _FIELDS if name not in document]
         if missing or not isinstance(document["name"], str):
-            raise DamagedError(f"an entry of the catalog lacks {missing or 'a name'}; register it")
-        return cls(**{name: document[name] for name in names})
+            raise DamagedError(f"{what} lacks {missing or 'a name'}; register it again")
+        known = {name: document[name] for name in _FIELDS}
+        more = {
+            name: value
+            for name, value in document.items()
+            if name not in (*_FIELDS, "kind", "format")
+        }
+        return cls(**known, more=more, format=version)
 
 
 def entry_folder(kind: EntryType, name: str = "") -> str:

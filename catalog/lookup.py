@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from catalog.entries import INDEX_KEY, Entry, EntryType, entry_folder
-from vfs_ops.canonical import check_format, check_name, is_id, parse_json
-from vfs_ops.errors import DamagedError, NotFoundError, QueryError
+from catalog.entries import Entry, EntryType
+from catalog.records import Record, read_records
+from vfs_ops.canonical import check_name, is_id
+from vfs_ops.errors import DamagedError, InvalidNameError, NotFoundError, QueryError, VfsError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -17,25 +19,48 @@ if TYPE_CHECKING:
 _SHORTEST_PREFIX = 6
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a catalog holds."""
+
+    entries: tuple[Entry, ...]
+    """The newest version of every name, datasets before caches, by name; a name whose newest
+    version cannot be read is not among them."""
+    problems: tuple[VfsError, ...]
+    """Why records, of whatever version, cannot be read; each names the record."""
+
+
+def read_contents(workspace: Workspace) -> Contents:
+    """Read the whole catalog; what cannot be read is told beside what can.
+
+    Raises
+    ------
+    StorageError
+        If the catalog cannot be listed.
+    DamagedError, NewerFormatError
+        If the workspace cannot be listed, and its index cannot be read.
+    """
+    records = read_records(workspace)
+    newest = {record.key.rpartition("/")[0]: record.entry for record in records}
+    return Contents(
+        tuple(entry for entry in newest.values() if entry is not None),
+        tuple(record.found for record in records if isinstance(record.found, VfsError)),
+    )
+
+
 def list_entries(workspace: Workspace, kind: EntryType | None = None) -> list[Entry]:
-    """List the newest version of every entry, datasets before caches, by name.
+    """List the entries that can be read; see `read_contents`, which also tells of the others.
 
     Parameters
     ----------
     kind
         ``dataset`` or ``cache``; both if not given.
-
-    Raises
-    ------
-    DamagedError, NewerFormatError
-        If a record cannot be used.
     """
-    newest = {(entry.type, entry.name): entry for entry in list_records(workspace)}
-    return [entry for entry in newest.values() if kind in (None, entry.type)]
+    return [entry for entry in read_contents(workspace).entries if kind in (None, entry.type)]
 
 
 def find(workspace: Workspace, reference: str, kind: EntryType | None = None) -> Entry:
-    """Find one entry.
+    """Find one entry. By name, only the records of that name are read.
 
     Parameters
     ----------
@@ -51,26 +76,44 @@ def find(workspace: Workspace, reference: str, kind: EntryType | None = None) ->
         If there is none; close names are suggested.
     QueryError
         If the reference fits more than one.
+    DamagedError, NewerFormatError, StorageError
+        If the entry of that name cannot be read.
     """
-    records = [entry for entry in list_records(workspace) if kind in (None, entry.type)]
-    name, _, version = reference.partition("@")
-    found = [entry for entry in records if entry.name == name]
-    if version:
-        found = [entry for entry in found if str(entry.version) == version]
-    if not found and len(reference) >= _SHORTEST_PREFIX:
-        found = [entry for entry in records if entry.id.startswith(reference)]
-    if not found:
-        noun = kind or "dataset or cache"
-        names = sorted({entry.name for entry in records})
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else "; `vfs ls` lists what is"
-        raise NotFoundError(f"no {noun} {reference[:80]!r} in the catalog of {workspace.url}{hint}")
-    targets = {(entry.type, entry.id) for entry in found if entry.name != name}
-    kinds = {entry.type for entry in found}
-    if len(targets) > 1 or len(kinds) > 1:
+    kinds = get_args(EntryType) if kind is None else (kind,)
+    named = [record for each in kinds if (record := _newest(workspace, each, reference))]
+    if len(named) > 1:
+        raise QueryError(
+            f"{reference!r} is the name of a dataset and of a cache; say which is meant: "
+            "kind 'dataset' or 'cache' (`vfs show --kind`)"
+        )
+    if named:
+        if isinstance(named[0].found, VfsError):
+            raise named[0].found
+        return named[0].found
+    records = read_records(workspace, kind)
+    entries = [record.entry for record in records if record.entry is not None]
+    found = [entry for entry in entries if entry.id.startswith(reference)]
+    if not found or len(reference) < _SHORTEST_PREFIX:
+        raise NotFoundError(
+            f"no {kind or 'dataset or cache'} {reference[:80]!r} in the catalog of {workspace.url}"
+            + _hint(reference, entries, len(records) - len(entries))
+        )
+    if len({(entry.type, entry.id) for entry in found}) > 1:
         shown = ", ".join(sorted({f"{entry.type} {entry.name}" for entry in found}))
         raise QueryError(f"{reference!r} fits {shown}; give more digits or the full name")
     return found[-1]
+
+
+def list_versions(workspace: Workspace, kind: EntryType, name: str) -> list[Entry]:
+    """List the versions of one name that can be read, oldest first; empty if there are none.
+
+    Raises
+    ------
+    InvalidNameError
+        If the name cannot be one.
+    """
+    records = read_records(workspace, kind, check_name(name))
+    return [record.entry for record in records if record.entry is not None]
 
 
 def open_dataset(workspace: Workspace, reference: str) -> Dataset:
@@ -104,37 +147,20 @@ def open_cache(workspace: Workspace, reference: str) -> Cache:
     return caches.open_cache(workspace, entry.id, datasets.open_dataset(workspace, dataset["id"]))
 
 
-def list_records(workspace: Workspace) -> list[Entry]:
-    """Read every version of every entry; from the index where the workspace cannot list."""
-    if not workspace.writable:
-        return _read_index(workspace)
-    return [
-        entry
-        for kind in get_args(EntryType)
-        for name in workspace.names(entry_folder(kind))
-        for entry in versions_of(workspace, kind, name)
-    ]
+def _newest(workspace: Workspace, kind: EntryType, reference: str) -> Record | None:
+    """Return the record of ``name`` or ``name@version``."""
+    name, _, version = reference.partition("@")
+    try:
+        records = read_records(workspace, kind, check_name(name))
+    except InvalidNameError:
+        return None
+    if version:
+        records = [record for record in records if str(record.version) == version]
+    return records[-1] if records else None
 
 
-def versions_of(workspace: Workspace, kind: EntryType, name: str) -> list[Entry]:
-    """Read all versions of one entry, oldest first."""
-    folder = entry_folder(kind, check_name(name))
-    entries = []
-    for file in workspace.names(folder):
-        entry = Entry.from_document(parse_json(workspace.read(f"{folder}/{file}"), file))
-        if entry.key != f"{folder}/{file}":
-            raise DamagedError(f"{folder}/{file} holds the entry of {entry.key}; register it again")
-        entries.append(entry)
-    return entries
-
-
-def _read_index(workspace: Workspace) -> list[Entry]:
-    data = workspace.read_optional(INDEX_KEY)
-    if data is None:
-        return []
-    document = parse_json(data, INDEX_KEY)
-    check_format(document, INDEX_KEY)
-    entries = document.get("entries")
-    if not isinstance(entries, list):
-        raise DamagedError(f"{INDEX_KEY} of {workspace.url} has no entries; publish it again")
-    return [Entry.from_document(entry) for entry in entries]
+def _hint(reference: str, entries: list[Entry], unreadable: int) -> str:
+    names = sorted({entry.name for entry in entries})
+    close = difflib.get_close_matches(reference.partition("@")[0][:200], names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close)}?" if close else "; `vfs ls` lists what is"
+    return hint + (f" ({unreadable} of its records cannot be read)" if unreadable else "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from catalog.entries import INDEX_KEY, Entry, EntryType
-from catalog.lookup import list_records, versions_of
-from vfs_ops.canonical import FORMAT_VERSION, canonical_json, check_name
+from catalog.records import read_index, read_records
+from vfs_ops.canonical import FORMATS, canonical_json, check_name
+from vfs_ops.errors import DamagedError, NewerFormatError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -72,26 +74,34 @@ def _register(
     check_name(name)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     while True:
-        known = versions_of(workspace, kind, name)
-        if known and (known[-1].id, dict(known[-1].facts)) == (identity, dict(facts)):
-            return known[-1]
+        known = read_records(workspace, kind, name)
+        newest = known[-1].entry if known else None
+        if newest is not None and (newest.id, newest.facts) == (identity, facts):
+            _complete_index(workspace)  # whoever wrote the record may have been killed before
+            return newest
         version = known[-1].version + 1 if known else 1
         entry = Entry(kind, name, version, identity, created, facts)
         if workspace.create(entry.key, entry.encode()):
-            _write_index(workspace)
+            _complete_index(workspace)
             return entry
 
 
-def _write_index(workspace: Workspace) -> None:
-    """Write the index of all records, for servers that cannot list.
+def _complete_index(workspace: Workspace) -> None:
+    """Write the index of all records, for servers that cannot list, unless it stands so already.
 
-    After writing, the records are listed again: if another registration came between, one of the
-    two writers sees both records and writes the index that has them.
+    After writing, records and index are read again: if another registration came between, one of
+    the two writers sees both records and writes the index that has them. Records of a newer format
+    are taken over as they are.
     """
     while True:
-        entries = list_records(workspace)
-        documents = [entry.document() for entry in entries]
-        index = {"kind": "index", "format": FORMAT_VERSION, "entries": documents}
+        documents = [
+            record.document
+            for record in read_records(workspace)
+            if record.document is not None
+            and (record.entry is not None or isinstance(record.found, NewerFormatError))
+        ]
+        with contextlib.suppress(DamagedError):  # an index is derived, so it is written anew
+            if read_index(workspace) == documents:
+                return
+        index = {"kind": "index", "format": FORMATS["index"], "entries": documents}
         workspace.replace(INDEX_KEY, canonical_json(index))
-        if list_records(workspace) == entries:
-            return

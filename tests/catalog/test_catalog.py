@@ -10,7 +10,13 @@ import catalog
 from catalog.entries import INDEX_KEY
 from vfs_ops.builder import build
 from vfs_ops.datasets import open_dataset
-from vfs_ops.errors import DamagedError, IncompleteError, NotFoundError, QueryError
+from vfs_ops.errors import (
+    DamagedError,
+    IncompleteError,
+    NewerFormatError,
+    NotFoundError,
+    QueryError,
+)
 from vfs_ops.storage import Workspace
 
 
@@ -62,7 +68,7 @@ def test_unknown_names_suggest_close_ones(registered):
 
 def test_a_reference_that_fits_two_is_refused(registered, caches):
     catalog.register_dataset(registered, "photos-toy-0", caches[0].dataset)
-    with pytest.raises(QueryError, match="dataset photos-toy-0"):
+    with pytest.raises(QueryError, match="vfs show --kind"):
         catalog.find(registered, "photos-toy-0")
     assert catalog.find(registered, "photos-toy-0", "cache").id == caches[0].id
 
@@ -123,18 +129,131 @@ def test_an_empty_workspace_has_an_empty_catalog(workspace):
     assert catalog.list_entries(ReadOnly(workspace.url)) == []
 
 
+def test_an_index_that_was_not_written_is_written_by_the_same_command(registered, caches):
+    before = registered.read(INDEX_KEY)
+    registered.delete(INDEX_KEY)  # as after a kill between record and index
+    catalog.register_dataset(registered, "photos", caches[0].dataset)
+    assert registered.read(INDEX_KEY) == before
+    stale = json.loads(before)
+    registered.replace(INDEX_KEY, json.dumps({**stale, "entries": stale["entries"][1:]}).encode())
+    assert catalog.register_dataset(registered, "photos", caches[0].dataset).version == 1
+    assert registered.read(INDEX_KEY) == before
+    registered.replace(INDEX_KEY, b"cut o")
+    catalog.register_dataset(registered, "photos", caches[0].dataset)
+    assert registered.read(INDEX_KEY) == before
+
+
+def test_an_index_of_a_newer_format_is_left_alone(registered, caches):
+    newer = json.dumps({**json.loads(registered.read(INDEX_KEY)), "format": 2}).encode()
+    registered.replace(INDEX_KEY, newer)
+    with pytest.raises(NewerFormatError):
+        catalog.register_dataset(registered, "photos", caches[0].dataset)
+    assert registered.read(INDEX_KEY) == newer
+
+
+def change_record(workspace, key, **changes):
+    document = {**json.loads(workspace.read(key)), **changes}
+    workspace.replace(key, json.dumps(document).encode())
+
+
+RECORD = "catalog/caches/photos-toy-0/00001.json"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"cut o", DamagedError),
+        (b"[]", DamagedError),
+        (b'{"kind": "entry", "format": 1}', DamagedError),
+        (b'{"kind": "entry", "format": 2, "holds": "what nobody knows"}', NewerFormatError),
+        (b'{"kind": "entry", "format": 1, "name": "\\ud800"}', DamagedError),
+        (b'{"kind": "entry", "format": 1, "name": 1e999}', DamagedError),
+    ],
+)
+def test_one_record_that_cannot_be_read_closes_nothing_else(registered, caches, data, kind):
+    registered.replace(RECORD, data)
+    contents = catalog.read_contents(registered)
+    assert [entry.name for entry in contents.entries] == ["photos", "photos-toy-2"]
+    assert [type(problem) for problem in contents.problems] == [kind]
+    assert RECORD in str(contents.problems[0])
+    assert catalog.open_cache(registered, "photos-toy-2").id == caches[1].id
+    assert catalog.open_cache(registered, caches[1].id[:8]).id == caches[1].id
+    with pytest.raises(kind):
+        catalog.find(registered, "photos-toy-0")
+    with pytest.raises(NotFoundError, match="1 of its records cannot be read"):
+        catalog.find(registered, "elsewhere")
+    again = catalog.register_cache(registered, "photos-toy-0", caches[0], dataset_name="photos")
+    assert again.version == 2
+    assert catalog.open_cache(registered, "photos-toy-0").id == caches[0].id
+
+
+def test_a_newer_version_that_cannot_be_read_is_not_passed_over(registered, caches):
+    newer = {**json.loads(registered.read(RECORD)), "format": 2, "version": 2}
+    registered.create(RECORD.replace("00001", "00002"), json.dumps(newer).encode())
+    with pytest.raises(NewerFormatError, match="upgrade"):
+        catalog.find(registered, "photos-toy-0")
+    assert catalog.find(registered, "photos-toy-0@1").id == caches[0].id
+    assert "photos-toy-0" not in [entry.name for entry in catalog.list_entries(registered)]
+
+
+def test_by_name_only_that_name_is_read(registered, monkeypatch):
+    read, seen = Workspace.read, []
+    monkeypatch.setattr(Workspace, "read", lambda self, key: seen.append(key) or read(self, key))
+    catalog.find(registered, "photos-toy-0", "cache")
+    assert seen == [RECORD]
+
+
+def test_files_that_are_no_records_are_passed_over(registered, tmp_path):
+    folder = tmp_path / "workspace" / "catalog" / "caches"
+    for stray in ("photos-toy-0/Copy of 00001.json", "photos-toy-0/00001.json.bak", "notes.txt"):
+        (folder / stray).write_text("stray")
+    expected = catalog.list_entries(registered)
+    assert catalog.read_contents(registered).problems == ()
+    (folder / "Copy of photos-toy-0").mkdir()
+    (folder / "photos-toy-2" / "00009.json").mkdir()
+    contents = catalog.read_contents(registered)
+    assert list(contents.entries) == expected[:2]
+    assert [type(problem).__name__ for problem in contents.problems] == [
+        "InvalidNameError",
+        "StorageError",
+    ]
+
+
+def test_what_this_version_does_not_know_reaches_the_index(registered, caches):
+    change_record(registered, RECORD, licence={"of": ["a later version"]})
+    newer = {**json.loads(registered.read(RECORD)), "format": 2, "name": "newer"}
+    registered.create("catalog/caches/newer/00001.json", json.dumps(newer).encode())
+    registered.create("catalog/caches/bad/00001.json", b"cut o")
+    catalog.register_dataset(registered, "photos", caches[0].dataset)
+    index = {entry["name"]: entry for entry in json.loads(registered.read(INDEX_KEY))["entries"]}
+    assert index["photos-toy-0"]["licence"] == {"of": ["a later version"]}
+    assert index["newer"] == newer
+    assert set(index) == {"photos", "photos-toy-0", "photos-toy-2", "newer"}
+    served = catalog.read_contents(ReadOnly(registered.url))
+    assert len(served.entries) == 3
+    assert [type(problem) for problem in served.problems] == [NewerFormatError]
+    assert catalog.open_cache(ReadOnly(registered.url), "photos-toy-0").id == caches[0].id
+    with pytest.raises(NewerFormatError):
+        catalog.find(ReadOnly(registered.url), "newer")
+
+
+def test_an_index_of_anything_harms_only_what_is_bad(registered):
+    good = json.loads(registered.read(INDEX_KEY))
+    bad = [5, None, {}, {"type": ["cache"], "name": {}}, {"type": "cache", "name": "../x"}]
+    registered.replace(INDEX_KEY, json.dumps({**good, "entries": bad + good["entries"]}).encode())
+    contents = catalog.read_contents(ReadOnly(registered.url))
+    assert len(contents.entries) == 3
+    assert len(contents.problems) == len(bad)
+
+
 def test_records_that_claim_another_place_are_damaged(registered):
-    key = "catalog/caches/photos-toy-0/00001.json"
-    registered.replace(key, registered.read(key).replace(b"photos-toy-0", b"photos-toy-2"))
+    registered.replace(RECORD, registered.read(RECORD).replace(b"photos-toy-0", b"photos-toy-2"))
     with pytest.raises(DamagedError, match="photos-toy-2"):
-        catalog.list_entries(registered)
+        catalog.find(registered, "photos-toy-0")
 
 
 def test_an_entry_that_names_no_dataset_is_damaged(registered):
-    key = "catalog/caches/photos-toy-0/00001.json"
-    document = json.loads(registered.read(key))
-    document["facts"]["dataset"] = {"id": ["../../x"]}
-    registered.replace(key, json.dumps(document).encode())
+    change_record(registered, RECORD, facts={"dataset": {"id": ["../../x"]}})
     with pytest.raises(DamagedError, match="names no dataset"):
         catalog.open_cache(registered, "photos-toy-0")
 

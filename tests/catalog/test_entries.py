@@ -22,6 +22,17 @@ def test_entries_round_trip_with_facts_they_do_not_know():
     assert Entry.from_document(json.loads(make_entry().encode())) == make_entry()
 
 
+def test_fields_and_formats_of_other_versions_are_kept(monkeypatch):
+    document = {**make_entry().document(), "licence": "CC0", "tags": [1, {"x": None}]}
+    entry = Entry.from_document(document)
+    assert entry.more == {"licence": "CC0", "tags": [1, {"x": None}]}
+    assert entry.document() == document
+    monkeypatch.setattr("vfs_ops.canonical.FORMATS", {"entry": 2})
+    later = {**document, "format": 2}
+    assert Entry.from_document(later).document() == later
+    assert Entry.from_document(document).document() == document
+
+
 def test_the_key_is_made_of_kind_name_and_version():
     assert make_entry().key == "catalog/caches/photos-resnet50-layer4/00003.json"
 
