@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import click
 from flows.commands.build import build, ingest, layers
 from flows.commands.catalog import ls, show, verify
 from flows.commands.demo import demo
+from flows.commands.options import DEFAULT_WORKSPACE
 from flows.commands.search import search
 from flows.console import say
 from vfs_ops import errors
@@ -28,6 +31,8 @@ _EXIT_CODES: tuple[tuple[type[errors.VfsError], int], ...] = (
     (errors.MissingDependencyError, 7),
 )
 
+_TRACEBACK = "VFS_TRACEBACK"
+
 _EPILOG = """Exit codes: 0 done, 2 something given cannot be used, 3 not found, 4 does not match or
 is not finished, 5 damaged or too new, 6 the storage failed, 7 a package is missing, 130
 interrupted."""
@@ -38,15 +43,22 @@ interrupted."""
     "-w",
     "--workspace",
     envvar="VFS_WORKSPACE",
-    default="vfs-workspace",
+    default=DEFAULT_WORKSPACE,
     show_default=True,
     show_envvar=True,
     help="Folder or URL that holds datasets, caches and the catalog.",
 )
-@click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    envvar=_TRACEBACK,
+    show_envvar=True,
+    expose_value=False,  # `main` reads it, wherever it stands
+    help="Show the Python traceback of an error; may also stand last.",
+)
 @click.version_option(package_name="visual-feature-search", prog_name="vfs")
 @click.pass_context
-def cli(context: click.Context, workspace: str, traceback: bool) -> None:
+def cli(context: click.Context, workspace: str) -> None:
     """Find the image regions that a vision model considers similar.
 
     Start with `vfs demo`. With your own photos: `vfs ingest`, `vfs build`, `vfs search`.
@@ -60,7 +72,7 @@ for command in (demo, ingest, layers, build, ls, show, search, verify):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors become one line and an exit code."""
-    from_user = list(sys.argv[1:] if arguments is None else arguments)
+    from_user, traceback_wanted = _split(sys.argv[1:] if arguments is None else arguments)
     # Images beyond the limit are refused with their name; Pillow's own remark would come twice.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
@@ -73,7 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say("interrupted; run the same command again to go on")
         sys.exit(130)
     except errors.VfsError as error:
-        if "--traceback" in from_user:
-            raise
-        say(f"error: {error}")
+        if traceback_wanted:
+            say("".join(traceback.format_exception(error)).rstrip())
+        else:
+            say(f"error: {error}")
         sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Take --traceback out of the arguments, so that it may follow the command."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--traceback"]
+    wanted = len(options) < end or os.environ.get(_TRACEBACK, "") not in ("", "0")
+    return [*options, *arguments[end:]], wanted

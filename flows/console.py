@@ -13,6 +13,7 @@ import click
 
 from vfs_ops.progress import Progress, ProgressCallback
 
+_SECONDS_BEFORE_LINES = 2.0
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -22,8 +23,9 @@ def say(text: str) -> None:
 
 
 def write_json(value: object) -> None:
-    """Write a result for a script."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Write a result for a script; what is not printable is escaped, as JSON allows."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def write_table(rows: Sequence[Mapping[str, object]], right: Sequence[str] = ()) -> None:
@@ -64,9 +66,20 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number of things.
+
+    Examples
+    --------
+    >>> counted(1, "shard"), counted(1200, "image")
+    ('1 shard', '1200 images')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 @contextmanager
 def progress_shown() -> Iterator[ProgressCallback]:
-    """Show progress with rate and remaining time: a bar in a terminal, else a line now and then."""
+    """Show progress with rate and remaining time: a bar in a terminal, else lines if it lasts."""
     if sys.stderr.isatty():
         with _bars() as callback:
             yield callback
@@ -112,22 +125,24 @@ class _Rate:
 
 
 class _Lines:
-    """Writes a line for a stage's first and last report, and every few seconds between."""
+    """Writes a line every few seconds for a stage that lasts, and one when it is done."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.stages: dict[str, tuple[_Rate, float]] = {}
+        """Of each stage: its rate, and the time from which on the next line is due."""
 
     def __call__(self, progress: Progress) -> None:
         now = self.clock()
+        if progress.stage not in self.stages:
+            first = _Rate(progress.done, now)
+            self.stages[progress.stage] = first, now + _SECONDS_BEFORE_LINES
+        rate, due = self.stages[progress.stage]
         finished = progress.done == progress.total
-        if progress.stage in self.stages:
-            rate, last = self.stages[progress.stage]
-            if not finished and now - last < _SECONDS_BETWEEN_LINES:
-                return
-        else:
-            rate = _Rate(progress.done, now)
-        self.stages[progress.stage] = rate, now
+        lasted = now >= rate.started + _SECONDS_BEFORE_LINES
+        if not lasted or (now < due and not finished):
+            return
+        self.stages[progress.stage] = rate, now + _SECONDS_BETWEEN_LINES
         speed = rate.per_second(progress.done, now)
         line = f"{progress.stage}: {progress.done}"
         if progress.total is not None:

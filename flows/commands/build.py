@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import catalog
 from catalog import Entry
+from flows.cache_names import cache_names
 from flows.commands.options import json_option, model_options, threads_option
-from flows.console import progress_shown, say, size, write_json, write_table
+from flows.console import counted, progress_shown, say, size, write_json, write_table
 from vfs_ops.canonical import check_name
 from vfs_ops.errors import NotFoundError, SourceError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
+    from vfs_ops.builder import PlannedCache
     from vfs_ops.sources import Source
 
 
@@ -69,8 +70,9 @@ def ingest(
         return
     failed = entry.facts["unreadable"]
     say(
-        f"dataset {name} (version {entry.version}, {dataset.id[:12]}): {dataset.count} images"
-        + (f", {failed} of them unreadable: `vfs show {name}` lists why" if failed else "")
+        f"dataset {name} (version {entry.version}, {dataset.id[:12]}): "
+        + counted(dataset.count, "image")
+        + (f", {failed} unreadable: `vfs show {name} --kind dataset` lists why" if failed else "")
     )
 
 
@@ -117,14 +119,35 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
 @click.command()
 @click.argument("dataset")
 @click.option("--model", required=True, help="efficientnet-lite0, torchvision:NAME, timm:NAME.")
-@click.option("--layer", "layer_names", multiple=True, required=True, help="May be repeated.")
-@model_options
-@click.option("--dtype", type=click.Choice(["float16", "float32"]), default="float16")
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32"
+    "--layer",
+    "layer_names",
+    multiple=True,
+    required=True,
+    help="As `vfs layers` lists it; may be repeated.",
+)
+@click.option("--name", help="Of the cache in the catalog, for one layer.  [default: made up]")
+@model_options
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="How features are stored.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How the model computes.",
 )
 @click.option("--device", help="As cpu or cuda:0.  [default: a GPU if there is one]")
-@click.option("--images", help="Where the images are now, if not where they were ingested from.")
+@click.option(
+    "--images",
+    help="Folder or URL where the images are now, if not where they were ingested from; or "
+    "torchvision:NAME.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be computed; write nothing.")
 @threads_option
 @json_option
@@ -134,6 +157,7 @@ def build(
     dataset: str,
     model: str,
     layer_names: tuple[str, ...],
+    name: str | None,
     weights: str | None,
     checkpoint: str | None,
     dtype: str,
@@ -152,6 +176,7 @@ def build(
     from vfs_ops import builder
     from vfs_ops.extract import FeatureExtractor
     from vfs_ops.models import load_model
+    from vfs_ops.source_kinds import TORCHVISION, as_source
 
     opened = catalog.open_dataset(workspace, dataset)
     extractor = FeatureExtractor(
@@ -160,41 +185,26 @@ def build(
         precision=precision,  # type: ignore[arg-type]  # one of the choices above
         device=device,
     )
+    names = cache_names(
+        workspace, entry.name, extractor.specs, precision=precision, dtype=dtype, name=name
+    )
+    place = as_source(images) if images and images.startswith(TORCHVISION) else images
     if dry_run:
-        planned = builder.plan_build(opened, extractor, dtype=dtype, images=images)  # type: ignore[arg-type]
-        rows = [
-            {
-                "layer": cache.spec.extractor.layer,
-                "shards": cache.plan.shard_count,
-                "finished": cache.finished_shards,
-                "to write": size(cache.bytes_to_write),
-                "codec": cache.plan.codec,
-                "cache": cache.spec.id[:12],
-            }
-            for cache in planned
-        ]
-        if as_json:
-            write_json(rows)
-        else:
-            write_table(rows, right=("shards", "finished", "to write"))
+        planned = builder.plan_build(opened, extractor, dtype=dtype, images=place)  # type: ignore[arg-type]
+        _report_plans(names, planned, as_json)
         return
     with progress_shown() as progress:
         caches = builder.build(
             opened,
             extractor,
             dtype=dtype,  # type: ignore[arg-type]
-            images=images,
+            images=place,
             threads=threads,
             progress=progress,
         )
     entries = [
-        catalog.register_cache(
-            workspace,
-            cache_name(entry.name, cache.spec.extractor.model, info.name),
-            cache,
-            dataset_name=entry.name,
-        )
-        for cache, info in zip(caches, extractor.infos, strict=True)
+        catalog.register_cache(workspace, cached, cache, dataset_name=entry.name)
+        for cached, cache in zip(names, caches, strict=True)
     ]
     _report(entries, as_json)
 
@@ -217,16 +227,35 @@ def _source(text: str, labels: str | None, path_column: str | None, tars: bool) 
     return source
 
 
-def cache_name(dataset: str, model: str, layer: str) -> str:
-    """Return the catalog's name of a cache.
-
-    Examples
-    --------
-    >>> cache_name("photos", "torchvision:resnet50", "layer4")
-    'photos-resnet50-layer4'
-    """
-    text = "-".join((dataset, model.rpartition(":")[2], layer)).lower()
-    return check_name(re.sub(r"[^a-z0-9._-]+", "-", text)[:128])
+def _report_plans(names: list[str], planned: list[PlannedCache], as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "layer": cache.spec.extractor.layer,
+            "shards": cache.plan.shard_count,
+            "finished_shards": cache.finished_shards,
+            "bytes_to_write": cache.bytes_to_write,
+            "codec": cache.plan.codec,
+            "id": cache.spec.id,
+        }
+        for name, cache in zip(names, planned, strict=True)
+    ]
+    if as_json:
+        write_json(rows)
+        return
+    shown = [
+        {
+            "cache": row["name"],
+            "layer": row["layer"],
+            "shards": row["shards"],
+            "finished": row["finished_shards"],
+            "to write": size(row["bytes_to_write"]),
+            "codec": row["codec"],
+            "id": row["id"][:12],
+        }
+        for row in rows
+    ]
+    write_table(shown, right=("shards", "finished", "to write"))
 
 
 def _report(entries: list[Entry], as_json: bool) -> None:
@@ -236,6 +265,6 @@ def _report(entries: list[Entry], as_json: bool) -> None:
     for entry in entries:
         facts = entry.facts
         say(
-            f"cache {entry.name} ({entry.id[:12]}): {facts['images']} images, "
+            f"cache {entry.name} ({entry.id[:12]}): {counted(facts['images'], 'image')}, "
             f"{size(facts['bytes'])} of features"
         )

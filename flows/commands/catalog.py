@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, TypeGuard, cast, get_args
 
 import click
 
-from catalog import Entry, find, list_entries
+import catalog
+from catalog import Entry
+from catalog.entries import EntryType
 from flows.commands.options import json_option
-from flows.console import printable, progress_shown, say, size, write_json, write_table
+from flows.console import (
+    counted,
+    printable,
+    progress_shown,
+    say,
+    size,
+    write_json,
+    write_table,
+)
 from vfs_ops.storage import Workspace
+
+_CELL_WIDTH: Final = 60
 
 
 @click.command()
@@ -18,45 +30,39 @@ from vfs_ops.storage import Workspace
 @click.pass_obj
 def ls(workspace: Workspace, kind: str | None, as_json: bool) -> None:
     """List the datasets and caches of the workspace."""
-    entries = list_entries(workspace)
+    contents = catalog.read_contents(workspace)
+    for problem in contents.problems:
+        say(f"left out: {problem}")
+    entries = [entry for entry in contents.entries if kind in (None, f"{entry.type}s")]
     if as_json:
-        write_json([entry.document() for entry in entries if kind in (None, f"{entry.type}s")])
+        write_json([entry.document() for entry in entries])
         return
-    datasets = [entry for entry in entries if entry.type == "dataset"]
-    caches = [entry for entry in entries if entry.type == "cache"]
-    if not entries:
-        say(f"nothing in {workspace.url} yet; `vfs demo` or `vfs ingest` makes a start")
-    if datasets and kind in (None, "datasets"):
-        rows = [
-            {
-                "dataset": entry.name,
-                "images": entry.facts.get("images"),
-                "unreadable": entry.facts.get("unreadable"),
-                "id": entry.id[:12],
-                "created": entry.created[:10],
-            }
-            for entry in datasets
-        ]
-        write_table(rows, right=("images", "unreadable"))
-    if caches and kind in (None, "caches"):
-        if datasets and kind is None:
-            click.echo()
-        write_table([_cache_row(entry) for entry in caches], right=("images", "size"))
+    if not entries and not contents.problems:
+        say(f"no {kind or 'entries'} in {workspace.url} yet; `vfs demo` or `vfs ingest` starts")
+    datasets = [_dataset_row(entry) for entry in entries if entry.type == "dataset"]
+    caches = [_cache_row(entry) for entry in entries if entry.type == "cache"]
+    write_table(datasets, right=("images", "unreadable"))
+    if datasets and caches:
+        click.echo()
+    write_table(caches, right=("images", "size"))
 
 
 @click.command()
 @click.argument("name")
+@click.option(
+    "--kind", type=click.Choice(get_args(EntryType)), help="If NAME is both a dataset and a cache."
+)
 @json_option
 @click.pass_obj
-def show(workspace: Workspace, name: str, as_json: bool) -> None:
+def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool) -> None:
     """Show all that is known of a dataset or cache: NAME, NAME@VERSION or an id."""
-    entry = find(workspace, name)
+    entry = catalog.find(workspace, name, kind)
     details = {**entry.document(), "facts": {**entry.facts, **_details(workspace, entry)}}
     if as_json:
         write_json(details)
         return
     for key in ("type", "name", "version", "id", "created"):
-        click.echo(f"{key:>20}  {details[key]}")
+        _write_fact(key, details[key])
     for key, value in details["facts"].items():
         _write_fact(key, value)
 
@@ -67,7 +73,6 @@ def show(workspace: Workspace, name: str, as_json: bool) -> None:
 @click.pass_context
 def verify(context: click.Context, name: str, as_json: bool) -> None:
     """Read every shard of a cache again and check it against its receipt."""
-    import catalog
     from vfs_ops import verification
 
     cache = catalog.open_cache(context.obj, name)
@@ -81,26 +86,48 @@ def verify(context: click.Context, name: str, as_json: bool) -> None:
             where = "cache" if problem.shard is None else f"shard {problem.shard}"
             click.echo(printable(f"{where}: {problem.what}"))
         say(
-            f"{len(problems)} problems in {cache.shard_count} shards"
+            f"{counted(len(problems), 'problem')} in {counted(cache.shard_count, 'shard')}"
             if problems
-            else f"whole: {cache.shard_count} shards, {size(cache.feature_bytes)} of features"
+            else f"whole: {counted(cache.shard_count, 'shard')}, "
+            f"{size(cache.feature_bytes)} of features"
         )
     context.exit(5 if problems else 0)
 
 
-def _cache_row(entry: Entry) -> dict[str, Any]:
+def _dataset_row(entry: Entry) -> dict[str, str]:
+    return {
+        "dataset": entry.name,
+        "images": _cell(entry.facts.get("images")),
+        "unreadable": _cell(entry.facts.get("unreadable")),
+        "id": entry.id[:12],
+        "created": _cell(entry.created[:10]),
+    }
+
+
+def _cache_row(entry: Entry) -> dict[str, str]:
     facts = entry.facts
-    grid = "×".join(str(cells) for cells in facts.get("grid") or [])
+    grid, stored = facts.get("grid"), facts.get("bytes")
+    cells = [*grid, facts.get("channels")] if isinstance(grid, list) else [None]
     return {
         "cache": entry.name,
-        "model": facts.get("model"),
-        "layer": facts.get("layer"),
-        "cells": f"{grid}×{facts.get('channels')}",
-        "images": facts.get("images"),
-        "size": size(facts.get("bytes") or 0),
+        "model": _cell(facts.get("model")),
+        "layer": _cell(facts.get("layer")),
+        "cells": _cell("×".join(_cell(part) for part in cells)),
+        "images": _cell(facts.get("images")),
+        "size": size(stored) if _is_size(stored) else "?",
         "id": entry.id[:12],
-        "created": entry.created[:10],
+        "created": _cell(entry.created[:10]),
     }
+
+
+def _is_size(fact: object) -> TypeGuard[float]:
+    return type(fact) in (int, float) and 0 <= cast(float, fact) < 1e18
+
+
+def _cell(fact: object) -> str:
+    """Write a fact of an entry, which may be any JSON, for a table."""
+    text = "?" if fact is None else printable(fact)
+    return text if len(text) <= _CELL_WIDTH else text[: _CELL_WIDTH - 1] + "…"
 
 
 def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 import catalog
-from flows.commands.build import cache_name
-from flows.commands.search import write_hits
-from flows.console import progress_shown, say, size
+from flows.cache_names import cache_names
+from flows.commands.options import DEFAULT_WORKSPACE, LocalPath
+from flows.commands.search import write_figure, write_hits
+from flows.console import counted, progress_shown, say, size
+from vfs_ops.failures import storage_errors
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -27,9 +32,19 @@ LAYERS = ("blocks.4", "blocks.6")
 
 
 @click.command()
-@click.option("--images", type=click.Path(exists=True, file_okay=False), help="Your own photos.")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("vfs-demo"))
-@click.option("-k", default=10, show_default=True, help="How many hits.")
+@click.option(
+    "--images", type=LocalPath(exists=True, file_okay=False), help="A folder of your own photos."
+)
+@click.option(
+    "--folder",
+    type=LocalPath(path_type=Path),
+    default=Path("vfs-demo"),
+    show_default=True,
+    help="Where pictures of the answers are written.",
+)
+@click.option(
+    "-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many hits."
+)
 @click.pass_obj
 def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None:
     """Compute, keep and search a real model's features of real photos, on this machine.
@@ -38,24 +53,22 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None
     looked for among them.
     """
     started = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
     name, source = ("demo", str(folder / "photos")) if images is None else _named(images)
     with progress_shown() as progress:
         if images is None:
             from flows.demo_photos import cut_tiles
 
-            cut_tiles(folder / "photos", progress)
+            with storage_errors(source):
+                cut_tiles(folder / "photos", progress)
         say(f"1. ingest {source} as dataset {name!r}")
         from vfs_ops.ingestion import ingest
 
-        dataset = ingest(
-            source,
-            workspace,
-            previous=_previous(workspace, name),
-            progress=progress,
-        )
+        previous = _previous(workspace, name)
+        dataset = ingest(source, workspace, previous=previous, progress=progress)
         entry = catalog.register_dataset(workspace, name, dataset)
-        say(f"   {dataset.count} images, {entry.facts['unreadable']} unreadable")
+        say(f"   {counted(dataset.count, 'image')}, {entry.facts['unreadable']} unreadable")
 
         say(f"2. build caches of {MODEL} at {' and '.join(LAYERS)}")
         from vfs_ops.builder import build
@@ -64,19 +77,21 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None
 
         extractor = FeatureExtractor(load_model(MODEL), LAYERS)
         caches = build(dataset, extractor, progress=progress)
-    names = [cache_name(name, MODEL, layer) for layer in LAYERS]
+    spec = caches[0].spec
+    names = cache_names(
+        workspace, name, extractor.specs, precision=spec.precision, dtype=spec.dtype
+    )
     for cached, cache in zip(names, caches, strict=True):
         catalog.register_cache(workspace, cached, cache, dataset_name=name)
         grid = f"{cache.grid[0]}×{cache.grid[1]} cells"
         say(f"   {cached}: {grid} of {cache.channels} numbers, {size(cache.feature_bytes)}")
-    _search(workspace, dataset, extractor, caches, images is None, folder, k)
+    _search(dataset, extractor, caches, images is None, folder, k)
     say(f"\nDone in {time.monotonic() - started:.0f} s. Next, try:")
-    for command in _next_commands(workspace, names, images is None, folder):
+    for command in _next_commands(workspace, caches[1], names[1], images, folder):
         say(f"  {command}")
 
 
 def _search(
-    workspace: Workspace,
     dataset: Dataset,
     extractor: FeatureExtractor,
     caches: list[Cache],
@@ -92,7 +107,7 @@ def _search(
         query = _photo_query(extractor, layer) if photos else _first_image_query(cache)
         hits = search(cache, query, k)
         picture = folder / f"hits-{LAYERS[layer]}.png"
-        hits.figure().savefig(picture)
+        write_figure(hits, picture)
         say(f"\n   {LAYERS[layer]}: {picture}")
         write_hits(hits)
 
@@ -109,10 +124,16 @@ def _photo_query(extractor: FeatureExtractor, layer: int) -> Query:
 def _first_image_query(cache: Cache) -> Query:
     from vfs_ops.queries import query_from_row
 
+    row, box = _middle_of_first(cache)
+    return query_from_row(cache, row, boxes=[box])
+
+
+def _middle_of_first(cache: Cache) -> tuple[int, tuple[float, float, float, float]]:
+    """Return the first readable image's row, and the box of its middle third in pixels."""
     row = next(row for row in range(cache.count) if row not in cache.invalid)
     size = cache.dataset.rows([row], ["width", "height"]).to_pylist()[0]
-    box = (size["width"] / 3, size["height"] / 3, size["width"] * 2 / 3, size["height"] * 2 / 3)
-    return query_from_row(cache, row, boxes=[box])
+    width, height = size["width"], size["height"]
+    return row, (width / 3, height / 3, width * 2 / 3, height * 2 / 3)
 
 
 def _previous(workspace: Workspace, name: str) -> Dataset | None:
@@ -126,17 +147,34 @@ def _named(images: str) -> tuple[str, str]:
 
 
 def _next_commands(
-    workspace: Workspace, caches: list[str], photos: bool, folder: Path
+    workspace: Workspace, cache: Cache, cached: str, images: str | None, folder: Path
 ) -> list[str]:
-    vfs = ".venv/bin/vfs" if Path(".venv/bin/vfs").exists() else "vfs"
-    if workspace != Workspace.at("vfs-workspace"):
+    """Return three commands to try, one of them on a folder of the person's own."""
+    vfs = _program()
+    if workspace != Workspace.at(DEFAULT_WORKSPACE):
         vfs += f" -w {shlex.quote(workspace.url)}"
-    own = "make demo IMAGES=~/Pictures" if Path("Makefile").exists() else f"{vfs} demo --images DIR"
     figure = shlex.quote(str(folder / "own.png"))
+    if images is not None:
+        row, box = _middle_of_first(cache)
+        uri = cache.dataset.rows([row], ["uri"]).to_pylist()[0]["uri"]
+        file = shlex.quote(str(Path(images) / uri))
+        corners = ",".join(f"{round(side)}" for side in box)
+        return [
+            f"{vfs} search {cached} --image {file} --box {corners} --figure {figure}",
+            f"{vfs} show {cached}",
+            f"{vfs} layers {MODEL}",
+        ]
+    by_make = "MAKELEVEL" in os.environ  # set by make for what it runs
     return [
-        f"{vfs} search {caches[1]} --row 100 --figure {figure}"
-        if photos
-        else f"{vfs} show {caches[1]}",
+        f"{vfs} search {cached} --row {cache.count // 2} --figure {figure}",
         f"{vfs} layers {MODEL}",
-        own,
+        "make demo IMAGES=~/Pictures" if by_make else f"{vfs} demo --images ~/Pictures",
     ]
+
+
+def _program() -> str:
+    """Return what the person types to run this program."""
+    started, found = Path(sys.argv[0]), shutil.which("vfs")
+    if started.name != "vfs" or (found and started.exists() and started.samefile(found)):
+        return "vfs"
+    return shlex.quote(str(started))

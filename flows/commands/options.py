@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import click
 
+from vfs_ops.errors import NotFoundError, QueryError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT_WORKSPACE: Final = "vfs-workspace"
+FIGURE_SUFFIXES: Final = (".png", ".svg", ".pdf", ".jpg")
+
+
+class LocalPath(click.Path):
+    """A path on this machine; ``~`` is expanded, which shells do not do after ``=``."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | Any:
+        """Return the path as text, expanded and checked."""
+        return super().convert(str(Path(value).expanduser()), param, ctx)
+
+
+class FigurePath(LocalPath):
+    """Where a figure shall be written; refused before there is anything to draw."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | Any:
+        """Return the path as text.
+
+        Raises
+        ------
+        QueryError
+            If its suffix is none of a picture, or it is a folder.
+        NotFoundError
+            If there is no such folder.
+        """
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix.lower() not in FIGURE_SUFFIXES or path.is_dir():
+            raise QueryError(
+                f"--figure {value!r}: expected a file named {', '.join(FIGURE_SUFFIXES)}"
+            )
+        if not path.parent.is_dir():
+            raise NotFoundError(f"--figure {value!r}: there is no folder {path.parent}; make it")
+        return str(path)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
 threads_option = click.option(
@@ -19,7 +61,7 @@ def model_options(command: Command) -> Command:
     """Add --weights and --checkpoint."""
     command = click.option(
         "--checkpoint",
-        type=click.Path(),
+        type=LocalPath(),
         help="Local file with the model's weights (tensors only; .safetensors or a state dict).",
     )(command)
     return click.option(

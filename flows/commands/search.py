@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import catalog
-from flows.commands.options import json_option, threads_option
-from flows.console import progress_shown, say, write_table
+from flows.commands.options import FigurePath, LocalPath, json_option, threads_option
+from flows.console import progress_shown, say, write_json, write_table
 from vfs_ops.errors import PredicateError, QueryError, RegionError
+from vfs_ops.failures import storage_errors
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -25,18 +26,20 @@ _CONDITION = re.compile(r"\s*(?P<column>.+?)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s
 
 @click.command()
 @click.argument("cache")
-@click.option("--image", help="Image file to take the region from.")
+@click.option("--image", type=LocalPath(), help="Image file to take the region from.")
 @click.option("--row", type=int, help="Or the number of an image of the dataset; needs no model.")
 @click.option("--box", multiple=True, help="LEFT,TOP,RIGHT,BOTTOM in pixels; may be repeated.")
 @click.option("--polygon", multiple=True, help="X,Y X,Y X,Y … in pixels; may be repeated.")
-@click.option("--mask", help="Image file of the image's size: white is highlighted.")
+@click.option(
+    "--mask", type=LocalPath(), help="Image file of the image's size: white is highlighted."
+)
 @click.option("-k", default=10, show_default=True, help="How many hits.")
 @click.option("--where", multiple=True, help="COLUMN=VALUE, also != < <= > >=; all must hold.")
 @click.option("--unique-by", help="At most one hit for each value of this column.")
 @click.option("--include-query-image", is_flag=True, help="Do not leave out the image itself.")
-@click.option("--checkpoint", type=click.Path(), help="For a cache made with a local checkpoint.")
+@click.option("--checkpoint", type=LocalPath(), help="For a cache made with a local checkpoint.")
 @click.option(
-    "--figure", type=click.Path(), help="Write the picture of the answer (PNG, SVG, PDF)."
+    "--figure", type=FigurePath(), help="Write the picture of the answer (PNG, SVG, PDF, JPEG)."
 )
 @threads_option
 @json_option
@@ -85,13 +88,26 @@ def search(
             progress=progress,
         )
     if figure is not None:
-        hits.figure().savefig(figure)
+        write_figure(hits, figure)
     if as_json:
-        click.echo(hits.to_frame().to_json(orient="records", indent=2))
+        write_json(json.loads(hits.to_frame().to_json(orient="records", double_precision=15)))
     else:
         write_hits(hits)
         if figure is not None:
             say(f"figure: {figure}")
+
+
+def write_figure(hits: Hits, path: str | Path) -> None:
+    """Write the picture of hits; see `options.FigurePath`.
+
+    Raises
+    ------
+    AccessError, StorageFullError, StorageError
+        If it cannot be written.
+    """
+    picture = hits.figure()
+    with storage_errors(str(path)):
+        picture.savefig(path)
 
 
 def write_hits(hits: Hits) -> None:

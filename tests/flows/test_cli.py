@@ -1,57 +1,20 @@
+import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from makers import write_photos
 from PIL import Image
 
-from flows.cli import main
 from vfs_ops.layout import cache_key, features_key
-from vfs_ops.storage import Workspace
 
 CACHE = "photos-efficientnet-lite0-blocks.6"
-
-
-@pytest.fixture
-def vfs(capsys, tmp_path, monkeypatch):
-    """Run the command line in a folder of its own; returns exit code, output and remarks."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VFS_WORKSPACE", raising=False)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def _built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli")
-    write_photos(folder / "photos", 24)
-    workspace = ["-w", str(folder / "vfs-workspace")]
-    for arguments in (
-        ["ingest", str(folder / "photos"), "--name", "photos"],
-        ["build", "photos", "--model", "efficientnet-lite0", "--layer", "blocks.6"],
-    ):
-        with pytest.raises(SystemExit) as ended:
-            main([*workspace, *arguments])
-        assert ended.value.code == 0
-    return folder
-
-
-@pytest.fixture
-def built(_built, tmp_path):
-    """Put photos and a workspace with a built cache into the current folder."""
-    shutil.copytree(_built, tmp_path, dirs_exist_ok=True)
-    return Workspace.at(str(tmp_path / "vfs-workspace"))
+BUILD = ["build", "photos", "--model", "efficientnet-lite0", "--layer"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ls"], ["--version"]])
@@ -120,7 +83,12 @@ def test_ingest_and_build_again_change_nothing(vfs, built):
     assert json.loads(out)[0]["version"] == 1
     assert built.walk("caches") == before
     dry = json.loads(vfs(*arguments, "--dry-run", "--json")[1])
-    assert dry[0]["to write"] == "0 B"
+    assert (dry[0]["name"], dry[0]["bytes_to_write"], dry[0]["finished_shards"]) == (CACHE, 0, 1)
+    assert all(key.isidentifier() for key in dry[0])
+    arguments[-1] = "blocks.5"
+    dry = json.loads(vfs(*arguments, "--dry-run", "--json")[1])
+    assert (dry[0]["bytes_to_write"], dry[0]["shards"]) == (24 * 7 * 7 * 192 * 2, 1)
+    assert "451.6 kB" in vfs(*arguments, "--dry-run")[1]
 
 
 def test_search_by_row_and_by_file_agree(vfs, built, tmp_path):
@@ -176,7 +144,7 @@ def test_verify_finds_what_is_damaged(vfs, built):
     code, out, err = vfs("verify", CACHE)
     assert code == 5
     assert "shard 0: features" in out
-    assert "1 problems" in err
+    assert "1 problem in 1 shard\n" in err
     assert json.loads(vfs("verify", CACHE, "--json")[1])["problems"][0]["shard"] == 0
     built.replace(cache_key(identity, "complete.json"), b'{"format": 99}')
     assert vfs("verify", CACHE)[0] == 5
@@ -189,6 +157,10 @@ def test_verify_finds_what_is_damaged(vfs, built):
         (2, ["search", CACHE, "--row", "3", "--image", "x.png"]),
         (2, ["search", CACHE, "--row", "99"]),
         (2, ["search", CACHE, "--row", "3", "-k", "0"]),
+        (2, ["search", CACHE, "--row", "3", "--figure", "hits.foo"]),
+        (2, ["search", CACHE, "--row", "3", "--figure", "hits"]),
+        (3, ["search", CACHE, "--row", "3", "--figure", "missing/hits.png"]),
+        (6, ["demo", "--folder", "photos/even/0000.png/demo"]),
         (2, ["search", CACHE, "--row", "3", "--box", "1,2,3"]),
         (2, ["search", CACHE, "--row", "3", "--box", "nan,0,5,5"]),
         (2, ["search", CACHE, "--row", "3", "--box", "30,30,10,10"]),
@@ -203,6 +175,10 @@ def test_verify_finds_what_is_damaged(vfs, built):
         (3, ["verify", "missing"]),
         (2, ["ingest", "empty", "--name", "x"]),
         (2, ["ingest", "photos", "--name", "../x"]),
+        (2, [*BUILD, "blocks.6", "--name", "../x"]),
+        (2, [*BUILD, "blocks.6", "--layer", "blocks.5", "--name", "both"]),
+        (2, [*BUILD, "blocks.5", "--name", CACHE]),
+        (2, [*BUILD, "blocks.6", "--images", "torchvision:Nothing"]),
         (2, ["ingest", "photos", "--name", "x", "--path-column", "file"]),
         (2, ["ingest", "gopher://x/y", "--name", "x"]),
         (2, ["ingest", "https://user:secret@example.org/images.csv", "--name", "x"]),
@@ -229,12 +205,71 @@ def test_bad_input_is_one_line_and_an_exit_code(vfs, built, code, arguments):
     assert built.walk() == before
 
 
-def test_a_traceback_is_shown_when_asked_for(tmp_path):
-    script = "from flows.cli import main; main()"
-    command = [sys.executable, "-c", script, "--traceback", "show", "missing"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "NotFoundError" in done.stderr
+def test_a_traceback_is_shown_when_asked_for(vfs, monkeypatch):
+    for arguments in (["--traceback", "show", "missing"], ["show", "missing", "--traceback"]):
+        code, _, err = vfs(*arguments)
+        assert code == 3
+        assert "Traceback" in err
+        assert "NotFoundError" in err
+    monkeypatch.setenv("VFS_TRACEBACK", "1")
+    assert "Traceback" in vfs("show", "missing")[2]
+    monkeypatch.setenv("VFS_TRACEBACK", "0")
+    assert "Traceback" not in vfs("show", "missing")[2]
+    assert "--traceback" in vfs("--help")[1]
+    assert vfs("show", "--", "--traceback")[0] == 3
+
+
+def test_a_name_of_a_dataset_and_a_cache_is_told_apart_by_kind(vfs, built):
+    assert vfs(*BUILD, "blocks.6", "--name", "photos")[0] == 0
+    code, _, err = vfs("show", "photos")
+    assert code == 2
+    assert "--kind" in err
+    for kind in ("dataset", "cache"):
+        assert json.loads(vfs("show", "photos", "--kind", kind, "--json")[1])["type"] == kind
+
+
+def test_a_figure_that_cannot_be_written_is_an_error_of_the_storage(vfs, built, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    code, _, err = vfs("search", CACHE, "--row", 3, "--figure", "hits.svg")
+    assert code == 6
+    assert "no space left" in err
+
+
+def test_homes_are_expanded_where_the_shell_did_not(vfs, built, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "photos"))
+    arguments = ["search", CACHE, "--image", "~/even/0000.png", "--figure", "~/hits.png"]
+    assert vfs(*arguments)[0] == 0
+    assert (tmp_path / "photos" / "hits.png").exists()
+
+
+def test_a_torchvision_dataset_is_built_by_naming_it_again(vfs, monkeypatch):
+    class Few(torchvision.datasets.FakeData):
+        def __init__(self):
+            super().__init__(size=5, image_size=(3, 48, 64))
+
+    monkeypatch.setattr(torchvision.datasets, "FakeData", Few)
+    assert vfs("ingest", "torchvision:FakeData", "--name", "photos")[0] == 0
+    assert vfs(*BUILD, "blocks.6")[0] == 2
+    code, _, err = vfs(*BUILD, "blocks.6", "--images", "torchvision:FakeData")
+    assert code == 0, err
+    assert "5 images" in err
+
+
+def test_a_short_search_says_nothing_on_the_way(vfs, built):
+    assert vfs("search", CACHE, "--row", 3)[2] == ""
+
+
+def test_one_bad_entry_is_a_remark(vfs, built):
+    built.create("catalog/caches/bad/00001.json", b'{"kind": "entry", "format": 99}')
+    code, out, err = vfs("ls")
+    assert code == 0
+    assert CACHE in out
+    assert err.startswith("left out: catalog/caches/bad/00001.json has format '99'")
+    assert len(err.splitlines()) == 1
+    assert vfs("search", CACHE, "--row", 3)[0] == 0
 
 
 def test_the_workspace_may_come_from_the_environment(vfs, built, tmp_path, monkeypatch):
