@@ -74,14 +74,17 @@ def write_photos(folder, count, seed=0, first=0):
 
 
 def make_extractor(layers=("0", "2"), seed=0, size=32, **options):
-    """Return a tiny seeded CNN: layer 0 has 8×8 cells of 6 numbers, layer 2 has 4×4 of 10."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 6, 4, stride=4),
-            torch.nn.ReLU(inplace=True),
-            torch.nn.Conv2d(6, 10, 2, stride=2),
-        )
+    """Return a tiny CNN: layer 0 has 8×8 cells of 6 numbers, layer 2 has 4×4 of 10."""
+    random = np.random.RandomState(seed)  # the same numbers in every version of every library
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 4, stride=4),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.Conv2d(6, 10, 2, stride=2),
+    )
+    with torch.no_grad():
+        for parameter in module.parameters():
+            values = random.uniform(-0.3, 0.3, tuple(parameter.shape))
+            parameter.copy_(torch.from_numpy(values))
     preprocessing = Preprocessing(resize=Resize("exact", (size, size)), crop=None)
     model = load_model(module, name="toy", preprocessing=preprocessing)
     return FeatureExtractor(model, layers, device="cpu", **options)
