@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import OrderedDict
@@ -14,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from vfs_ops.canonical import check_format, document_id, is_id
+from vfs_ops.canonical import canonical_json, check_format, document_id, is_id, parse_json
 from vfs_ops.errors import (
     DamagedError,
     ImageChangedError,
@@ -22,10 +21,10 @@ from vfs_ops.errors import (
     InputError,
     InvalidNameError,
     NotFoundError,
-    SourceError,
 )
-from vfs_ops.locations import SOURCE_PROTOCOLS, Folder, normalize_url
+from vfs_ops.locations import Folder
 from vfs_ops.manifests import OFFSET_COLUMN, ROW_GROUP_ROWS, Manifest, column_types, open_manifest
+from vfs_ops.origins import origin_hint, original_reader
 from vfs_ops.predicates import Filters, columns_of, evaluate
 from vfs_ops.previews import pack_key
 from vfs_ops.sources import Files, Place, Reader, Source, opened
@@ -168,28 +167,16 @@ class Dataset:
         if isinstance(images, str | os.PathLike):
             return Files(Folder.at(os.fspath(images)))
         if images is None:
-            return self._original_reader()
+            return original_reader(self._hint(), self.workspace, self.id)
         return images.listing().reader if isinstance(images, Source) else images
 
-    def _original_reader(self) -> Reader:
-        data = self.workspace.read_optional(f"{folder_of(self.id)}/source.json")
-        origin = _parse(data or b"{}", f"source.json of dataset {self.id}")
-        root = origin.get("root")
-        if origin.get("kind") != "files" or not isinstance(root, str | None):
-            raise SourceError(
-                f"the images of dataset {self.id} came from {str(origin.get('kind'))[:100]!r}, "
-                "which cannot be opened again by itself; give the source as images=…"
-            )
-        if root is None:
-            return Files(None)
-        root = normalize_url(root, SOURCE_PROTOCOLS)
-        local = root.partition("://")[0] in ("file", "memory")
-        if local and self.workspace.protocol not in ("file", "memory"):
-            raise SourceError(
-                f"dataset {self.id} was ingested from a local folder of another machine; say where "
-                "the images are here: images=FOLDER"
-            )
-        return Files(Folder(root))
+    def came_from(self, origin: dict[str, Any]) -> bool:
+        """Tell whether the images were last ingested from an origin, as a `Listing` tells it."""
+        hint = canonical_json(origin_hint(origin, self.workspace))
+        return self._hint() == hint
+
+    def _hint(self) -> bytes | None:
+        return self.workspace.read_optional(hint_key(self.id))
 
 
 class ImageReader:
@@ -253,6 +240,11 @@ def folder_of(dataset_id: str) -> str:
     return f"datasets/{dataset_id}"
 
 
+def hint_key(dataset_id: str) -> str:
+    """Return the key of what tells where a dataset's images were last."""
+    return f"{folder_of(dataset_id)}/source.json"
+
+
 def open_dataset(workspace: Workspace, dataset_id: str) -> Dataset:
     """Open a dataset, and check all of it that is small.
 
@@ -275,8 +267,8 @@ def open_dataset(workspace: Workspace, dataset_id: str) -> Dataset:
         raise NotFoundError(
             f"no {what} in {workspace.url}; list what there is, or ingest the images"
         )
-    document = _parse(data, f"dataset.json of {what}")
-    check_format(document, what)
+    document = parse_json(data, f"dataset.json of {what}")
+    check_format(document, "dataset", what)
     typed = all(type(document.get(key)) is kind for key, kind in _FIELDS.items())
     if not typed or document["kind"] != "dataset" or document_id(document) != dataset_id:
         raise DamagedError(f"dataset.json of {what} is not what was written; ingest again")
@@ -289,19 +281,3 @@ def open_dataset(workspace: Workspace, dataset_id: str) -> Dataset:
     if column_types(manifest.schema) != document["columns"]:
         raise DamagedError(f"the columns of the manifest of {what} have changed; ingest again")
     return Dataset(workspace, dataset_id, document, manifest)
-
-
-def find_dataset_ids(workspace: Workspace) -> list[str]:
-    """Return the ids of all finished datasets of a workspace, sorted."""
-    names = [name for name in workspace.names("datasets") if is_id(name)]
-    return [name for name in names if workspace.exists(f"{folder_of(name)}/dataset.json")]
-
-
-def _parse(data: bytes, what: str) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{what} is no JSON: {error}; ingest again") from error
-    if not isinstance(document, dict):
-        raise DamagedError(f"{what} is no JSON object; ingest again")
-    return document

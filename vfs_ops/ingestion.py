@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from vfs_ops.canonical import canonical_json, document_id
-from vfs_ops.datasets import Dataset, folder_of, open_dataset
+from vfs_ops.datasets import Dataset, folder_of, hint_key, open_dataset
 from vfs_ops.errors import ImageError, IncompleteError, NotFoundError
 from vfs_ops.manifests import (
     OWN_COLUMNS,
@@ -21,6 +22,7 @@ from vfs_ops.manifests import (
     encode_parquet,
     open_manifest,
 )
+from vfs_ops.origins import origin_hint
 from vfs_ops.previews import PACK_IMAGES, encode_preview, pack_key
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.source_kinds import as_source
@@ -36,6 +38,8 @@ LOOK_AHEAD: Final = 4
 """Images in flight a thread, so that memory does not grow with the number of images."""
 
 MAX_ERROR_LENGTH: Final = 300
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def ingest(
     """Read all images of a source once, and store what they are as a dataset.
 
     What has been read is staged in the workspace, so that after an error or an interruption the
-    same call continues where it stopped. An unchanged source gives the same dataset.
+    same call continues where it stopped. An unchanged source gives the same dataset; so does a
+    copy of it in another place, and the dataset's images are from then on looked for there.
 
     Parameters
     ----------
@@ -75,7 +80,8 @@ def ingest(
         Where the dataset is stored.
     previous
         An earlier dataset of the same source: images whose URI and change token (ETag, or size and
-        time) are the same are not read again.
+        time) are the same are not read again. If it was last ingested from elsewhere, its records
+        say nothing of these images, and all are read.
     rehash
         Read all images, whatever is known of them.
     threads
@@ -101,7 +107,8 @@ def ingest(
     names = staging.stored()
     earlier: list[pa.Table] = []
     if not rehash:
-        earlier = [records_of(previous)] if previous is not None else []
+        if previous is not None and previous.came_from(listing.origin):
+            earlier.append(records_of(previous))
         earlier.extend(staging.records(names))
     known = known_records(earlier)
     records = _read_all(listing, known, staging, threads, progress or silent)
@@ -114,25 +121,24 @@ def _read_all(
     listing: Listing, known: Known, staging: Staging, threads: int, progress: ProgressCallback
 ) -> pa.Table:
     """Return the records of all rows, reading the images that are not known."""
-    places = listing.places()
-    work = zip(places, listing.tokens.to_pylist(), strict=True)
+    count = listing.table.num_rows
     finished: list[pa.Table] = []
     batch: list[tuple[Place, _Read]] = []
-    tasks = ((listing.reader, known, place, token) for place, token in work)
+    tasks = ((listing.reader, known, place, token) for place, token in listing.places())
     for row, result in enumerate(_in_order(_read_one, tasks, threads)):
-        batch.append((places[row], result))
-        if len(batch) == BATCH_ROWS or row == len(places) - 1:
+        batch.append(result)
+        if len(batch) == BATCH_ROWS or row == count - 1:
             finished.append(_finish_batch(batch, len(finished), known, staging))
             batch = []
-        progress(Progress("ingest", row + 1, len(places), "images"))
+        progress(Progress("ingest", row + 1, count, "images"))
     return pa.concat_tables(finished)
 
 
 def _in_order(
-    function: Callable[..., _Read], tasks: Iterable[tuple[Any, ...]], threads: int
-) -> Iterator[_Read]:
+    function: Callable[..., _Result], tasks: Iterable[tuple[Any, ...]], threads: int
+) -> Iterator[_Result]:
     """Call a function on threads, a bounded number of calls ahead; yield results in order."""
-    waiting: deque[Future[_Read]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="vfs-ingest")
     try:
         for task in tasks:
@@ -145,14 +151,14 @@ def _in_order(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_one(reader: Reader, known: Known, place: Place, token: str | None) -> _Read:
+def _read_one(reader: Reader, known: Known, place: Place, token: str | None) -> tuple[Place, _Read]:
     try:
-        return _read_present(reader, known, place, token)
+        return place, _read_present(reader, known, place, token)
     except NotFoundError as error:
         if not is_remote(place.uri):
             raise
         # Links die; a row of a table of URLs that leads nowhere is asked for again next time.
-        return _Read(token or "", error=str(error)[:MAX_ERROR_LENGTH])
+        return place, _Read(token or "", error=str(error)[:MAX_ERROR_LENGTH])
 
 
 def _read_present(reader: Reader, known: Known, place: Place, token: str | None) -> _Read:
@@ -238,7 +244,7 @@ def _commit(
             finished = _is_finished(workspace, dataset_id)
             if not finished:
                 raise
-    workspace.replace(f"{folder}/source.json", canonical_json(listing.origin))
+    workspace.replace(hint_key(dataset_id), canonical_json(origin_hint(listing.origin, workspace)))
     stat = encode_parquet(records.select(["token"]))
     workspace.replace(f"{folder}/stat.parquet", stat)
     if not finished:
@@ -256,19 +262,17 @@ def _is_finished(workspace: Workspace, dataset_id: str) -> bool:
 
 def _manifest_table(listing: Listing, records: pa.Table) -> pa.Table:
     listed = listing.table
-    lengths = records["length"].to_pylist()
-    packs, offsets, at = [], [], 0
-    for row, length in enumerate(lengths):
-        at = 0 if row % PACK_IMAGES == 0 else at
-        packs.append(None if length is None else row // PACK_IMAGES)
-        offsets.append(None if length is None else at)
-        at += length or 0
+    lengths = records["length"].fill_null(0).to_numpy().astype(np.int64)
+    missing = records["length"].is_null().to_numpy()
+    packs = np.arange(len(lengths)) // PACK_IMAGES
+    starts = np.cumsum(lengths) - lengths
+    offsets = starts - starts[packs * PACK_IMAGES]
     labels = listed["label"]
     columns = {
         "uri": listed["uri"],
         "label": records["label"] if labels.null_count == len(labels) else labels,
-        "preview_pack": pa.array(packs, pa.int32()),
-        "preview_offset": pa.array(offsets, pa.int64()),
+        "preview_pack": pa.array(packs, pa.int32(), mask=missing),
+        "preview_offset": pa.array(offsets, pa.int64(), mask=missing),
         "preview_length": records["length"],
     }
     columns |= {name: records[name] for name in ("digest", "width", "height", "bytes", "error")}

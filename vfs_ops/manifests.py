@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vfs_ops.canonical import FORMAT_VERSION, document_id
+from vfs_ops.canonical import FORMATS, document_id
 from vfs_ops.errors import DamagedError, InputError
 from vfs_ops.metadata import normal_type, rows_digest
 from vfs_ops.ranged import open_ranged
@@ -177,7 +177,7 @@ def dataset_document(table: pa.Table) -> dict[str, Any]:
     digests = (digest.as_py() for digest in _values(table["digest"]))
     return {
         "kind": "dataset",
-        "format": FORMAT_VERSION,
+        "format": FORMATS["dataset"],
         "images": document_id(images_document(digests)),
         "count": table.num_rows,
         "columns": column_types(table.schema),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -23,6 +23,10 @@ EXTENSIONS: Final = (
 
 MAX_URI_LENGTH: Final = 4096
 """Characters of a path or URL in a manifest."""
+
+
+_PLACES_BLOCK: Final = 4096
+"""Rows of a listing that are Python objects at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +85,16 @@ class Listing:
     origin: dict[str, Any]
     """What is needed to read the images again: ``kind`` and ``root``; no credentials."""
 
-    def places(self) -> list[Place]:
-        """Return the place of every row."""
-        table = self.table
-        uris, sizes = table["uri"].to_pylist(), table["bytes"].to_pylist()
-        if "byte_offset" not in table.column_names:
-            return [Place(uri, size) for uri, size in zip(uris, sizes, strict=True)]
-        offsets = table["byte_offset"].to_pylist()
-        return [Place(*row) for row in zip(uris, sizes, offsets, strict=True)]
+    def places(self) -> Iterator[tuple[Place, str | None]]:
+        """Yield the place and the change token of every row; few at a time are in memory."""
+        names = [
+            name for name in ("uri", "bytes", "byte_offset") if name in self.table.column_names
+        ]
+        rows = self.table.select(names).append_column("token", self.tokens)
+        for batch in rows.to_batches(max_chunksize=_PLACES_BLOCK):
+            columns = (column.to_pylist() for column in batch.columns)
+            for *place, token in zip(*columns, strict=True):
+                yield Place(*place), token
 
 
 @runtime_checkable

@@ -16,7 +16,8 @@ from makers import write_photos
 from PIL import Image
 
 from vfs_ops import ingestion, previews, staging
-from vfs_ops.datasets import Dataset, find_dataset_ids, folder_of, open_dataset
+from vfs_ops.canonical import parse_json
+from vfs_ops.datasets import Dataset, folder_of, hint_key, open_dataset
 from vfs_ops.errors import (
     AccessError,
     IncompleteError,
@@ -73,6 +74,11 @@ def objects(workspace: Workspace) -> dict[str, bytes]:
     return {stat.path: workspace.read(stat.path) for stat in workspace.walk()}
 
 
+def finished(workspace: Workspace) -> list[str]:
+    keys = objects(workspace)
+    return [key.split("/")[1] for key in keys if key.endswith("/dataset.json")]
+
+
 def test_a_folder_becomes_a_dataset(folder: Path, workspace: Workspace) -> None:
     dataset = ingest(str(folder), workspace)
     rows = dataset.table().to_pylist()
@@ -85,7 +91,7 @@ def test_a_folder_becomes_a_dataset(folder: Path, workspace: Workspace) -> None:
         assert (row["width"], row["height"], row["bytes"]) == (64, 48, len(data))
         assert row["error"] is None
     assert dataset.count == 12
-    assert find_dataset_ids(workspace) == [dataset.id]
+    assert finished(workspace) == [dataset.id]
     assert {key.split("/")[0] for key in objects(workspace)} == {"datasets"}  # nothing staged
 
 
@@ -170,6 +176,64 @@ def test_previous_may_be_in_another_workspace(folder: Path, workspace: Workspace
     assert dataset.preview(7) == previous.preview(7)
 
 
+def test_another_folder_with_equal_names_sizes_and_times_is_read(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    for name, color in (("A", "red"), ("B", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 32), color).save(tmp_path / name / "x.bmp")
+        os.utime(tmp_path / name / "x.bmp", (1e9, 1e9))
+    before = ingest(str(tmp_path / "A"), workspace)
+    source = Counting(FolderSource(str(tmp_path / "B")))
+    after = ingest(source, workspace, previous=before)
+    assert source.read == ["x.bmp"]
+    assert after.images_id != before.images_id
+    assert after.reader().read(0).getpixel((0, 0)) == (0, 0, 255)
+    assert before.reader().read(0).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_without_a_hint_all_is_read(folder: Path, workspace: Workspace) -> None:
+    dataset = ingest(str(folder), workspace)
+    for damage in (lambda key: workspace.replace(key, b"junk"), workspace.delete):
+        damage(hint_key(dataset.id))
+        source = Counting(FolderSource(str(folder)))
+        assert ingest(source, workspace, previous=dataset) == dataset
+        assert len(source.read) == 12
+
+
+def test_an_equal_dataset_from_elsewhere_moves_the_hint(
+    folder: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    dataset = ingest(str(folder), workspace)
+    shutil.copytree(folder, tmp_path / "copy")
+    assert ingest(str(tmp_path / "copy"), workspace) == dataset
+    shutil.rmtree(folder)
+    assert dataset.reader().read(3).size == (64, 48)
+
+
+def test_no_local_folder_is_told_in_a_workspace_that_others_see(
+    folder: Path, tmp_path: Path
+) -> None:
+    class Distant(Workspace):
+        protocol = "s3"  # type: ignore[assignment]
+        filesystem = Workspace.at("/").filesystem  # type: ignore[assignment]
+
+    workspace = Distant(f"file://{tmp_path}/distant")
+    dataset = ingest(str(folder), workspace)
+    assert all(str(folder).encode() not in data for data in objects(workspace).values())
+    with pytest.raises(SourceError, match="images=FOLDER"):
+        dataset.reader()
+    assert dataset.reader(str(folder)).read(3).size == (64, 48)
+    source = Counting(FolderSource(str(folder)))  # yet the folder is known again
+    assert ingest(source, workspace, previous=dataset) == dataset
+    assert source.read == []
+    shutil.copytree(folder, tmp_path / "copy")
+    source = Counting(FolderSource(str(tmp_path / "copy")))
+    assert ingest(source, workspace, previous=dataset) == dataset
+    assert len(source.read) == 12
+    assert parse_json(workspace.read(hint_key(dataset.id)), "hint")["kind"] == "elsewhere"
+
+
 def test_without_change_tokens_all_is_read(folder: Path, workspace: Workspace) -> None:
     dataset = ingest(str(folder), workspace)
     for damage in (lambda key: workspace.replace(key, b"junk"), workspace.delete):
@@ -188,7 +252,7 @@ def test_an_interrupted_ingest_continues(
     first = Counting(FolderSource(str(folder)), failing, error)
     with pytest.raises(type(error)):
         ingest(first, workspace, threads=1)
-    assert find_dataset_ids(workspace) == []
+    assert finished(workspace) == []
     assert workspace.names("datasets") == []
     staged = [key for key in objects(workspace) if key.startswith("staging/")]
     assert len(staged) == 4
@@ -261,7 +325,7 @@ def test_a_commit_that_stops_anywhere_can_be_finished(
         try:
             ingest(str(folder), workspace)
         except StorageFullError:
-            assert find_dataset_ids(workspace) == []
+            assert finished(workspace) == []
     dataset = ingest(str(folder), workspace)
     expected = ingest(str(folder), Workspace.in_memory())
     assert dataset.table().equals(expected.table())
@@ -340,7 +404,7 @@ def test_an_image_that_vanishes_stops_the_ingest(folder: Path, workspace: Worksp
     source = Counting(FolderSource(str(folder)), "odd/0001.png", NotFoundError("gone"))
     with pytest.raises(NotFoundError, match="gone"):
         ingest(source, workspace)
-    assert find_dataset_ids(workspace) == []
+    assert finished(workspace) == []
 
 
 def test_empty_sources_are_refused(tmp_path: Path, workspace: Workspace) -> None:
