@@ -56,7 +56,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     NotFoundError
         If there is no such file.
     CheckpointError
-        If it is no checkpoint, or holds more than tensors (a pickle that would run code).
+        If it is no checkpoint, holds more than tensors (a pickle that would run code), or a tensor
+        without plain values (``meta``, sparse, quantized).
     """
     if "://" in str(path):  # not shown: it may be a signed URL
         raise CheckpointError(
@@ -72,6 +73,17 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     if all(name.startswith(prefix) for name in tensors):
         return {name[len(prefix) :]: tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor holds one plain value per element: not lazy, meta, sparse, packed."""
+    return not (
+        torch.nn.parameter.is_lazy(tensor)
+        or tensor.is_meta
+        or tensor.is_nested
+        or tensor.is_quantized
+        or tensor.layout != torch.strided
+    )
 
 
 def load_checkpoint(module: torch.nn.Module, path: str | Path) -> None:
@@ -160,6 +172,12 @@ def _unwrap(path: Path, content: Any) -> dict[str, torch.Tensor]:
             raise CheckpointError(
                 f"{path} holds a {type(value).__name__} as {str(name)[:60]!r}; expected a state "
                 f"dict: names and tensors, alone or as one of {', '.join(_WRAPPERS)}"
+            )
+        if not is_dense(value):
+            raise CheckpointError(
+                f"{path} holds {name[:120]} as a tensor of device {value.device.type}, layout "
+                f"{value.layout} and {value.dtype}; expected dense tensors with values; save the "
+                "state dict of the whole, unpacked model"
             )
     return dict(content)
 

@@ -62,13 +62,13 @@ def pixel_mask(
         np.maximum(drawn, _check_mask(mask, width, height), out=drawn)
     if boxes is not None:
         for left, top, right, bottom in _numbers("boxes", boxes, 4):
+            shown = f"box ({left:.10g}, {top:.10g}, {right:.10g}, {bottom:.10g})"
             if not (left < right and top < bottom):
                 raise RegionError(
-                    f"box {left, top, right, bottom} is empty; "
-                    "expected left < right and top < bottom, in pixels"
+                    f"{shown} is empty; expected left < right and top < bottom, in pixels"
                 )
             corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-            _fill(drawn, corners, f"box {left, top, right, bottom}")
+            _fill(drawn, corners, shown)
     if polygon is not None:
         for outline in _one_by_one(polygon):
             corners = _numbers("polygon", outline, 2)
@@ -111,8 +111,13 @@ def _check_mask(mask: NDArray[Any] | Image.Image, width: int, height: int) -> Pi
 
 def _one_by_one(polygon: Any) -> Sequence[Any]:
     """Return a list of polygons, whether one or several are given."""
-    several: Sequence[Any] = polygon
-    return [polygon] if len(polygon) and np.ndim(polygon[0]) == 1 else several
+    if not isinstance(polygon, Sequence | np.ndarray) or not len(polygon):
+        raise RegionError(
+            f"polygon is {repr(polygon)[:60]}; expected a list of corners (x, y), or of such lists"
+        )
+    first = polygon[0]
+    corner = isinstance(first, Sequence | np.ndarray) and len(first) and np.ndim(first[0]) == 0
+    return [polygon] if corner else list(polygon)
 
 
 def _numbers(what: str, values: ArrayLike, columns: int) -> NDArray[np.float64]:

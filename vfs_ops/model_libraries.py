@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 
 from vfs_ops.checkpoints import load_tensors, read_state_dict
-from vfs_ops.errors import CheckpointError, MissingDependencyError, UnknownModelError
+from vfs_ops.errors import CheckpointError, MissingDependencyError, ModelError, UnknownModelError
 from vfs_ops.model_transforms import from_timm, from_torchvision
 from vfs_ops.spec import Preprocessing
 
@@ -53,6 +53,8 @@ def find_architecture(reference: str, weights: str | None) -> Architecture:
     ------
     UnknownModelError
         If there is no such model, or no such weights of it; names close ones.
+    ModelError
+        If it is a model of videos.
     """
     library, _, name = reference.partition(":")
     if reference in LITE_MODELS:
@@ -61,14 +63,29 @@ def find_architecture(reference: str, weights: str | None) -> Architecture:
         return _torchvision(reference, name, weights)
     if library == "timm" and name in timm_names():
         return _timm(reference, name, weights)
+    if library == "torchvision" and name in _video_names():
+        raise ModelError(
+            f"{reference} takes videos, many frames at once; expected a model of single images, "
+            "such as torchvision:resnet18"
+        )
     raise _unknown_reference(reference, library, name)
 
 
 def torchvision_names() -> list[str]:
-    """List the models of torchvision, but for those whose weights are packed integers."""
+    """List torchvision's models, but for those of videos, and of weights in packed integers."""
     from torchvision.models import list_models
 
-    return [name for name in list_models() if not name.startswith("quantized_")]
+    videos = _video_names()
+    return [
+        name for name in list_models() if name not in videos and not name.startswith("quantized_")
+    ]
+
+
+def _video_names() -> list[str]:
+    from torchvision.models import list_models, video
+
+    names: list[str] = list_models(module=video)
+    return names
 
 
 def timm_names() -> list[str]:

@@ -169,7 +169,9 @@ def query_from_row(
     RegionError
         If the region selects nothing or does not fit the image.
     """
-    features = cache.feature_map(row)
+    if isinstance(row, bool) or not isinstance(row, int | np.integer):
+        raise QueryError(f"row is {repr(row)[:40]}; expected the number of an image, from 0 up")
+    features = cache.feature_map(int(row))
     if row in cache.invalid:
         raise QueryError(f"image {row} has no features: {cache.invalid[row]}; choose another image")
     columns = cache.dataset.rows([row], ["width", "height", "digest"]).to_pydict()
@@ -211,8 +213,11 @@ def _layer_number(extractor: FeatureExtractor, layer: str | None) -> int:
 
 def _open(image: str | Path | bytes | Image.Image | NDArray[Any]) -> tuple[Image.Image, bytes]:
     if isinstance(image, str | Path):
-        with storage_errors(f"image {image}"):
-            image = Path(image).expanduser().read_bytes()
+        path = Path(image).expanduser()
+        if not path.is_file():
+            raise NotFoundError(f"there is no image file {path}; check the path")
+        with storage_errors(f"image {path}"):
+            image = path.read_bytes()
     if isinstance(image, bytes):
         return decode_image(image), content_digest(image)
     decoded = decode_pixels(image)

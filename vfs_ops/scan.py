@@ -82,6 +82,11 @@ def search(
     started = time.perf_counter()
     _check_positive("k", k)
     readers = READING_THREADS if threads is None else _check_positive("threads", threads)
+    if not isinstance(query, Query):
+        raise QueryError(
+            f"query is a {type(query).__name__}; expected what query_from_image or query_from_row "
+            "returned"
+        )
     query.check_matches(cache)
     kernel = Kernel.of(query.pattern, cache.grid)
     allowed = _allowed(cache, query, where, exclude_query_image)
@@ -135,6 +140,10 @@ def _allowed(
         own = pc.equal(digests, pa.scalar(query.digest, digests.type))
         allowed &= ~own.to_numpy(zero_copy_only=False)
     allowed[list(cache.invalid)] = False
+    if not matching.any():
+        raise QueryError(
+            f"no image is left to search: none of {cache.count} matches the filter; widen it"
+        )
     if not allowed.any():
         raise QueryError(
             f"no image is left to search: {int(matching.sum())} of {cache.count} match the "
@@ -151,7 +160,8 @@ def _groups(cache: Cache, unique_by: str | None) -> NDArray[np.int64]:
         return images
     names = cache.dataset.column_names()
     if unique_by not in names:
-        raise QueryError(f"unique_by is {unique_by!r}; expected one of {', '.join(names)}")
+        useful = ["uri", "label", "width", "height", *cache.dataset.manifest.metadata_columns]
+        raise QueryError(f"unique_by is {unique_by!r}; expected one of {', '.join(useful)}")
     column = cache.dataset.table([unique_by])[unique_by].combine_chunks()
     if pa.types.is_nested(column.type):
         raise QueryError(

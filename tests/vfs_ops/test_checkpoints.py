@@ -92,6 +92,22 @@ def test_places_without_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: tensor.reshape(4, -1).to_sparse(),
+    ],
+)
+def test_a_tensor_without_plain_values_is_refused(tmp_path, make):
+    module = small()
+    state = module.state_dict()
+    state["0.weight"] = make(state["0.weight"])
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"0\.weight as a tensor of"):
+        load_checkpoint(module, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda state: state.pop("0.bias"), "lacks 0.bias"),

@@ -130,6 +130,19 @@ def test_a_model_for_other_than_classification_needs_preprocessing():
     assert model.preprocessing == SMALL
 
 
+@pytest.mark.parametrize("name", ["r3d_18", "swin3d_t"])
+def test_a_model_of_videos_is_refused(name):
+    with pytest.raises(ModelError, match=f"torchvision:{name} takes videos"):
+        load_model(f"torchvision:{name}", weights="random:0", preprocessing=SMALL)
+
+
+def test_a_model_with_kernels_of_five_axes_is_loaded():
+    model = load_model("timm:lambda_resnet26t", weights="random:0")
+    kernels = {tensor.ndim: tensor for tensor in model.module.parameters()}
+    assert 5 in kernels
+    assert kernels[4].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_module_is_copied_and_named():
     module = small()
     model = load_model(module, name="mine", preprocessing=SMALL)

@@ -121,8 +121,10 @@ def test_features_that_are_all_zero_are_refused(extractor: FeatureExtractor) -> 
 
 
 def test_bad_images_and_regions_are_refused(extractor: FeatureExtractor, tmp_path) -> None:
-    with pytest.raises(NotFoundError, match=r"none\.png"):
+    with pytest.raises(NotFoundError, match=r"no image file .*none\.png; check the path"):
         query_from_image(extractor, tmp_path / "none.png", layer="0")
+    with pytest.raises(NotFoundError, match="no image file"):
+        query_from_image(extractor, tmp_path, layer="0")
     with pytest.raises(ImageError):
         query_from_image(extractor, b"no image", layer="0")
     with pytest.raises(RegionError, match="shape"):
@@ -134,6 +136,17 @@ def test_bad_images_and_regions_are_refused(extractor: FeatureExtractor, tmp_pat
 def test_a_row_that_is_not_there_is_refused(cache: Cache) -> None:
     with pytest.raises(QueryError, match="0 to 59"):
         query_from_row(cache, 60)
+
+
+@pytest.mark.parametrize("row", [1.5, "1", None, True, [1]])
+def test_a_row_that_is_no_whole_number_is_refused(cache: Cache, row: object) -> None:
+    with pytest.raises(QueryError, match="expected the number of an image"):
+        query_from_row(cache, row)  # type: ignore[arg-type]
+
+
+def test_a_row_may_be_an_integer_of_numpy(cache: Cache) -> None:
+    made = query_from_row(cache, np.int64(1), boxes=BOX)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(made.features, query_from_row(cache, 1, boxes=BOX).features)
 
 
 def test_an_unreadable_row_is_refused_with_the_reason(tmp_path, workspace) -> None:

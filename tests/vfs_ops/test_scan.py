@@ -134,8 +134,8 @@ def test_a_value_gives_one_hit_at_most_and_no_value_stands_for_itself(described:
         ({"k": 1.5}, QueryError, "k is 1.5"),
         ({"k": True}, QueryError, "k is True"),
         ({"threads": 0}, QueryError, "threads is 0"),
-        ({"unique_by": "colour"}, QueryError, "unique_by is 'colour'.*uri"),
-        ({"where": [("uri", "==", "nothing")]}, QueryError, "no image is left.*0 of 60 match"),
+        ({"unique_by": "colour"}, QueryError, "one of uri, label, width, height$"),
+        ({"where": [("uri", "==", "nothing")]}, QueryError, "none of 60 matches the filter; widen"),
         ({"where": [("colour", "==", 1)]}, PredicateError, "colour"),
     ],
 )
@@ -144,6 +144,19 @@ def test_options_that_cannot_be_used_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         search(cache, query, **options)
+
+
+def test_a_filter_that_leaves_the_query_image_alone_says_so(cache: Cache, query: Query) -> None:
+    uris, digests = (cache.dataset.table([name])[name].to_pylist() for name in ("uri", "digest"))
+    own = uris[digests.index(query.digest)]
+    with pytest.raises(QueryError, match="1 of 60 match the filter, and the query's own image"):
+        search(cache, query, where=[("uri", "==", own)])
+
+
+@pytest.mark.parametrize("query", [None, 3, "0000.png"])
+def test_only_a_query_can_be_searched_for(cache: Cache, query: Any) -> None:
+    with pytest.raises(QueryError, match="expected what query_from_image or query_from_row"):
+        search(cache, query)
 
 
 def test_a_query_of_another_layer_is_refused(caches: list[Cache], query: Query) -> None:
