@@ -42,10 +42,10 @@ def ingest(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Make a dataset of images.
+    """Make a dataset of images, or bring it up to date.
 
     SOURCE is a folder of images, a CSV or Parquet table with a column of paths or URLs, a tar
-    shard (WebDataset), or torchvision:NAME. Run again, it reads what changed.
+    shard (WebDataset), or torchvision:NAME. Run again, it reads only what changed.
     """
     from vfs_ops import ingestion
 
@@ -81,7 +81,10 @@ def ingest(
 @model_options
 @json_option
 def layers(model: str, weights: str | None, checkpoint: str | None, as_json: bool) -> None:
-    """List the layers of MODEL whose output is a feature map, with the size of a cache.
+    """List the layers of MODEL and the sizes of caches.
+
+    Listed is each layer whose output is a feature map: its cells, its channels, the pixels between
+    two cells, and what a cache of 50,000 images takes.
 
     MODEL is efficientnet-lite0 (or 1, 2), torchvision:NAME or timm:NAME.
     """
@@ -126,7 +129,10 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     required=True,
     help="As `vfs layers` lists it; may be repeated.",
 )
-@click.option("--name", help="Of the cache in the catalog, for one layer.  [default: made up]")
+@click.option(
+    "--name",
+    help="Of the cache in the catalog, for a single layer.  [default: DATASET-MODEL-LAYER]",
+)
 @model_options
 @click.option(
     "--dtype",
@@ -168,9 +174,10 @@ def build(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compute and keep the feature maps of DATASET at one or more layers of a model.
+    """Compute and keep the feature maps of DATASET.
 
-    What exists is not computed again, and an interrupted build goes on where it stopped.
+    At one or more layers of a model, in one pass. What exists is not computed again, and an
+    interrupted build goes on where it stopped.
     """
     entry = catalog.find(workspace, dataset, "dataset")
     from vfs_ops import builder

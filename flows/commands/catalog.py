@@ -55,7 +55,10 @@ def ls(workspace: Workspace, kind: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool) -> None:
-    """Show all that is known of a dataset or cache: NAME, NAME@VERSION or an id."""
+    """Show all that is known of a dataset or cache.
+
+    NAME is a name, NAME@VERSION, an id, or the first six or more digits of one.
+    """
     entry = catalog.find(workspace, name, kind)
     details = {**entry.document(), "facts": {**entry.facts, **_details(workspace, entry)}}
     if as_json:
@@ -72,7 +75,10 @@ def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool)
 @json_option
 @click.pass_context
 def verify(context: click.Context, name: str, as_json: bool) -> None:
-    """Read every shard of a cache again and check it against its receipt."""
+    """Check a cache: read every shard again.
+
+    What is read must be what the receipts and the commit say was written. Exit code 5 if it is not.
+    """
     from vfs_ops import verification
 
     cache = catalog.open_cache(context.obj, name)

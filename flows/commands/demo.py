@@ -18,6 +18,7 @@ from flows.cache_names import cache_names
 from flows.commands.options import DEFAULT_WORKSPACE, LocalPath
 from flows.commands.search import write_figure, write_hits
 from flows.console import counted, progress_shown, say, size
+from vfs_ops.errors import SourceError
 from vfs_ops.failures import storage_errors
 from vfs_ops.storage import Workspace
 
@@ -47,10 +48,10 @@ LAYERS = ("blocks.4", "blocks.6")
 )
 @click.pass_obj
 def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None:
-    """Compute, keep and search a real model's features of real photos, on this machine.
+    """Show all of it on real photos: ingest, build, search.
 
     Without --images, photos from PyPI are cut into tiles, and the front wheel of a motorcycle is
-    looked for among them.
+    looked for among them; with it, the middle of your first photo among the others.
     """
     started = time.monotonic()
     with storage_errors(str(folder)):
@@ -69,6 +70,11 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None
         dataset = ingest(source, workspace, previous=previous, progress=progress)
         entry = catalog.register_dataset(workspace, name, dataset)
         say(f"   {counted(dataset.count, 'image')}, {entry.facts['unreadable']} unreadable")
+        if dataset.count - entry.facts["unreadable"] < 2:
+            raise SourceError(
+                f"{source} holds no two photos that can be read; the demo looks for one among the "
+                f"others, so give a folder of more (`vfs show {name} --kind dataset` tells why)"
+            )
 
         say(f"2. build caches of {MODEL} at {' and '.join(LAYERS)}")
         from vfs_ops.builder import build
@@ -101,7 +107,7 @@ def _search(
 ) -> None:
     from vfs_ops.scan import search
 
-    what = "the front wheel of a motorcycle" if photos else "the middle of the first image"
+    what = "the front wheel of a motorcycle" if photos else "the middle of the first photo"
     say(f"3. search for {what}")
     for layer, cache in enumerate(caches):
         query = _photo_query(extractor, layer) if photos else _first_image_query(cache)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import catalog
-from flows.commands.options import FigurePath, LocalPath, json_option, threads_option
+from flows.commands.options import FigurePath, LocalPath, json_option
 from flows.console import progress_shown, say, write_json, write_table
 from vfs_ops.errors import PredicateError, QueryError, RegionError
 from vfs_ops.failures import storage_errors
@@ -41,7 +41,7 @@ _CONDITION = re.compile(r"\s*(?P<column>.+?)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s
 @click.option(
     "--figure", type=FigurePath(), help="Write the picture of the answer (PNG, SVG, PDF, JPEG)."
 )
-@threads_option
+@click.option("--threads", type=click.IntRange(min=1), help="Shards that are read at once.")
 @json_option
 @click.pass_obj
 def search(
@@ -61,8 +61,9 @@ def search(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Find the regions in CACHE that are most similar to the highlighted region of an image.
+    """Find what is similar to a region of an image.
 
+    Searched are all regions of that shape in all images of CACHE, a name as `vfs ls` lists it.
     Without --box, --polygon or --mask, the whole image is highlighted.
     """
     if (image is None) == (row is None):
@@ -112,7 +113,7 @@ def write_figure(hits: Hits, path: str | Path) -> None:
 
 def write_hits(hits: Hits) -> None:
     """Write hits as a table for a person: rank, score, what and where."""
-    table = hits.to_frame()
+    table = hits.to_frame().fillna({"label": ""})
     columns = ["rank", "score", "image", "label", "left", "top", "right", "bottom", "uri"]
     rows = [
         {str(key): value for key, value in row.items()} for row in table[columns].to_dict("records")
