@@ -38,7 +38,8 @@ def ls(workspace: Workspace, kind: str | None, as_json: bool) -> None:
         write_json([entry.document() for entry in entries])
         return
     if not entries and not contents.problems:
-        say(f"no {kind or 'entries'} in {workspace.url} yet; `vfs demo` or `vfs ingest` starts")
+        start = "`vfs build` makes one" if kind == "caches" else "`vfs demo` or `vfs ingest` begins"
+        say(f"no {kind or 'datasets or caches'} in {workspace.url} yet; {start}")
     datasets = [_dataset_row(entry) for entry in entries if entry.type == "dataset"]
     caches = [_cache_row(entry) for entry in entries if entry.type == "cache"]
     write_table(datasets, right=("images", "unreadable"))
