@@ -22,9 +22,9 @@ from PIL import Image
 
 from benchmarks.pairs import compare, report
 from vfs_ops import FeatureExtractor, Workspace, build, ingest, load_model
-from vfs_ops.builder import BATCH_SIZE
 from vfs_ops.images import fit
 from vfs_ops.pipeline import available_threads
+from vfs_ops.plans import BATCH_SIZE
 
 
 def bare_loop(paths: list[Path], extractor: FeatureExtractor, threads: int) -> None:
