@@ -77,6 +77,13 @@ class FeatureExtractor:
         self.precision: Precision = precision
         self.device = str(chosen)
 
+    def __repr__(self) -> str:
+        layers = ", ".join(info.name for info in self.infos)
+        return (
+            f"<FeatureExtractor: {self.model.reference} ({self.model.weights}), layers {layers}, "
+            f"{self.precision} on {self.device}>"
+        )
+
     def prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Bring a decoded image to the model's input size; safe in many threads.
 

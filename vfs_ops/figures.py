@@ -15,16 +15,19 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfs_ops.geometry import Frame, PixelMask, Weights
+from vfs_ops.geometry import Frame, PixelMask
+from vfs_ops.previews import PREVIEW_SIDE
 
 _ACCENT: Final = "#ffb000"
 _INK: Final = "#1f2328"
 _QUIET: Final = "#656d76"
 _MISSING: Final = (226, 229, 233)
 _DIMMED: Final = 0.5  # brightness outside of a region
+_FADED: Final = 0.25  # contrast to white of what the model does not see
 _CELL_INCHES: Final = 1.75
 _TEXT_INCHES: Final = 0.46  # below each picture: rank and score, and the caption
 _GAP_INCHES: Final = 0.14
@@ -41,8 +44,8 @@ class Panel:
     """Preview of the whole image, RGB; None draws a gray box."""
     frame: Frame
     """How the original image maps into the model's input."""
-    weights: Weights
-    """Of the region's cells, shape (y, x)."""
+    core: NDArray[np.bool_]
+    """Which of the region's cells to outline, shape (y, x)."""
     cell: tuple[int, int]
     """Row and column of the grid at which the region begins."""
     grid: tuple[int, int]
@@ -51,7 +54,11 @@ class Panel:
 
 
 def hits_figure(
-    query: Image.Image | None, mask: PixelMask, panels: Sequence[Panel], columns: int = 5
+    query: Image.Image | None,
+    mask: PixelMask,
+    frame: Frame,
+    panels: Sequence[Panel],
+    columns: int = 5,
 ) -> Figure:
     """Draw a query and its hits.
 
@@ -61,6 +68,9 @@ def hits_figure(
         The query's image, RGB; None draws a gray box.
     mask
         What is highlighted, uint8 of the query image's size, 255 inside.
+    frame
+        How the query's original image maps into the model's input. What the model does not see of
+        it is faded, beyond a thin border.
     panels
         The hits, best first.
     columns
@@ -86,8 +96,13 @@ def hits_figure(
 
     axes = place(_MARGIN_INCHES, _MARGIN_INCHES, large, "N")
     background = _background(query, (mask.shape[1], mask.shape[0]))
-    _show(axes, background, mask.astype(np.float64) / 255, missing=query is None)
-    _outline_mask(axes, mask)
+    seen = _seen(frame, background.size)
+    lit = np.where(seen, mask, 0)
+    _show(axes, background, lit / 255, missing=query is None, seen=seen)
+    _border_seen(axes, frame, background.size)
+    _outline_mask(axes, mask, linestyles="dotted", linewidths=1.2)
+    if mask.min() < 128:  # else the border says it
+        _outline_mask(axes, lit, linewidths=1.8)
     _write(axes, "query", "")
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
@@ -109,14 +124,27 @@ def _background(image: Image.Image | None, size: tuple[int, int]) -> Image.Image
 
 
 def _preview_size(frame: Frame) -> tuple[int, int]:
-    scale = 256 / max(frame.width, frame.height)
+    scale = PREVIEW_SIDE / max(frame.width, frame.height)
     return max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
 
 
-def _show(axes: Axes, image: Image.Image, inside: NDArray[np.float64], missing: bool) -> None:
-    """Show an image, darker where `inside` (shape (height, width), 0 to 1) is low."""
-    light = _DIMMED + (1 - _DIMMED) * inside[..., None]
-    axes.imshow(np.asarray(image) / 255 * light, interpolation="lanczos")
+def _show(
+    axes: Axes,
+    image: Image.Image,
+    inside: NDArray[np.float64],
+    missing: bool,
+    seen: NDArray[np.bool_] | None = None,
+) -> None:
+    """Show an image, darker where `inside` (shape (height, width), 0 to 1) is low.
+
+    Where it is not `seen` (same shape), it is gray and faded instead.
+    """
+    colors = np.asarray(image) / 255
+    shown = colors * (_DIMMED + (1 - _DIMMED) * inside[..., None])
+    if seen is not None:
+        faded = 1 - _FADED * (1 - colors.mean(axis=-1, keepdims=True))
+        shown = np.where(seen[..., None], shown, faded)
+    axes.imshow(shown, interpolation="lanczos")
     axes.set_axis_off()
     if missing:
         axes.text(0.5, 0.03, "no preview", fontsize=7, transform=axes.transAxes, ha="center", c="w")
@@ -153,18 +181,14 @@ def _short(text: str) -> str:
 def _located(
     panel: Panel, size: tuple[int, int]
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return the outline of a hit's region and how much of each pixel it covers.
-
-    The outline follows the cells that weigh at least half of the heaviest.
-    """
+    """Return the outline of a hit's region and how much of each pixel it covers."""
     across, down = size[0] / panel.frame.width, size[1] / panel.frame.height
     x_edges = panel.frame.column_edges(panel.grid[1]) * across
     y_edges = panel.frame.row_edges(panel.grid[0]) * down
     top, left = panel.cell
-    high, wide = panel.weights.shape
-    weights = np.zeros(panel.grid)
-    weights[top : top + high, left : left + wide] = panel.weights / panel.weights.max()
-    chosen = weights >= 0.5
+    high, wide = panel.core.shape
+    chosen = np.zeros(panel.grid, np.bool_)
+    chosen[top : top + high, left : left + wide] = panel.core
     rows = np.clip(np.searchsorted(y_edges, np.arange(size[1]) + 0.5) - 1, -1, panel.grid[0])
     columns = np.clip(np.searchsorted(x_edges, np.arange(size[0]) + 0.5) - 1, -1, panel.grid[1])
     padded = np.pad(chosen.astype(np.float64), 1)
@@ -172,12 +196,36 @@ def _located(
     return _cell_outline(chosen, x_edges - 0.5, y_edges - 0.5), inside
 
 
-def _outline_mask(axes: Axes, mask: PixelMask) -> None:
+def _seen(frame: Frame, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which pixels of an image shown in `size` the model sees, by their centres."""
+    left, top, right, bottom = _seen_box(frame, size)
+    x, y = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
+    seen: NDArray[np.bool_] = np.outer((top < y) & (y < bottom), (left < x) & (x < right))
+    return seen
+
+
+def _seen_box(frame: Frame, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    across, down = size[0] / frame.width, size[1] / frame.height
+    left, top, right, bottom = frame.visible_box
+    return left * across, top * down, right * across, bottom * down
+
+
+def _border_seen(axes: Axes, frame: Frame, size: tuple[int, int]) -> None:
+    """Draw a thin border around what the model sees; none if that is the whole image."""
+    left, top, right, bottom = _seen_box(frame, size)
+    if (right - left, bottom - top) != size:
+        corner = (left - 0.5, top - 0.5)
+        axes.add_patch(
+            Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=_INK, linewidth=0.7)
+        )
+
+
+def _outline_mask(axes: Axes, mask: PixelMask, **style: Any) -> None:
     """Draw the border of a mask; a mask of the whole image has none."""
     if mask.min() < 128 <= mask.max():
         padded = np.pad(mask, 1)
         x, y = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
-        axes.contour(x, y, padded, levels=[127.5], colors=[_ACCENT], linewidths=1.8)
+        axes.contour(x, y, padded, levels=[127.5], colors=[_ACCENT], **style)
         axes.set_xlim(-0.5, mask.shape[1] - 0.5)
         axes.set_ylim(mask.shape[0] - 0.5, -0.5)
 

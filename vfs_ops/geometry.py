@@ -6,9 +6,8 @@ corner of the top left pixel, boxes as ``(left, top, right, bottom)``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +57,11 @@ class Frame:
             min(self.left + self.input_width, self.resized_width),
             min(self.top + self.input_height, self.resized_height),
         )
+
+    @property
+    def visible_box(self) -> Box:
+        """The part of the original image that the model sees."""
+        return self.window_box(0, 0, 1, 1, (1, 1))
 
     def column_edges(self, columns: int) -> NDArray[np.float64]:
         """Return the ``columns + 1`` x coordinates that bound the cells' columns, unclipped."""
@@ -133,6 +137,23 @@ class Region:
         """Columns of cells."""
         return int(self.weights.shape[1])
 
+    @property
+    def core(self) -> NDArray[np.bool_]:
+        """The cells that figures outline, bool ``(high, wide)``.
+
+        They weigh at least half as much as the heaviest. The others are the fringe that
+        antialiasing leaves around what was highlighted.
+        """
+        chosen: NDArray[np.bool_] = self.weights >= self.weights.max() / 2
+        return chosen
+
+    @property
+    def core_window(self) -> tuple[int, int, int, int]:
+        """First row, first column, rows and columns of the core's bounding box in the region."""
+        rows, columns = np.nonzero(self.core)
+        top, left = int(rows.min()), int(columns.min())
+        return top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
+
 
 def mask_to_region(
     mask: PixelMask,
@@ -175,7 +196,7 @@ def mask_to_region(
     if not coverage.any():
         raise RegionError(
             "the mask lies outside of what the model sees: the centre crop leaves pixels "
-            f"{_shown(frame.window_box(0, 0, *grid, grid))} of the image; highlight a part of that"
+            f"{shown_box(frame.visible_box)} of the image; highlight a part of that"
         )
     if downsample == "coverage":
         weights = np.rint(coverage * 255) / 255
@@ -190,6 +211,22 @@ def mask_to_region(
             "highlight a larger part of the image, or choose a layer with a finer grid"
         )
     return Region.of(weights.astype(np.float32))
+
+
+def visible_share(mask: PixelMask, frame: Frame) -> float:
+    """Return which part of what a mask highlights the model sees, in [0, 1].
+
+    Parameters
+    ----------
+    mask
+        Uint8 ``(height, width)`` of the original image, not all zero.
+    frame
+        How that image maps into the model's input.
+    """
+    left, top, right, bottom = frame.visible_box
+    columns = _overlaps(np.array([left, right]), frame.width)[0] * (right - left)
+    rows = _overlaps(np.array([top, bottom]), frame.height)[0] * (bottom - top)
+    return min(float(rows @ (mask @ columns)) / float(mask.sum(dtype=np.int64)), 1.0)
 
 
 def _into_frame(mask: Image.Image, frame: Frame) -> Image.Image:
@@ -228,5 +265,6 @@ def _overlaps(edges: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
     return overlaps
 
 
-def _shown(box: Sequence[Any]) -> str:
+def shown_box(box: Box) -> str:
+    """Return a box for messages, in whole pixels."""
     return "({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*box)

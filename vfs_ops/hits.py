@@ -79,7 +79,10 @@ class Hits:
         )
 
     def _repr_html_(self) -> str:
-        table: str = self.to_frame().to_html(index=False, escape=True, max_cols=20)
+        frame = self.to_frame()
+        for name in frame.select_dtypes(object):
+            frame[name] = frame[name].where(frame[name].notna(), "")
+        table: str = frame.to_html(index=False, escape=True, max_cols=20, na_rep="")
         return table
 
     def frames(self) -> list[Frame]:
@@ -91,11 +94,12 @@ class Hits:
     def boxes(self) -> NDArray[np.float64]:
         """Return where the regions lie: left, top, right and bottom, shape (hit, 4).
 
-        In pixels of the decoded, upright original images, clipped to them.
+        The bounding boxes of what `figure` outlines, see `vfs_ops.geometry.Region.core`, in pixels
+        of the decoded, upright original images, clipped to them.
         """
-        region, grid = self.query.region, self.cache.grid
+        top, left, high, wide = self.query.region.core_window
         boxes = [
-            frame.window_box(int(y), int(x), region.high, region.wide, grid)
+            frame.window_box(int(y) + top, int(x) + left, high, wide, self.cache.grid)
             for frame, y, x in zip(self.frames(), self.cell_y, self.cell_x, strict=True)
         ]
         return np.array(boxes, np.float64).reshape(-1, 4)
@@ -106,10 +110,13 @@ class Hits:
         Returns
         -------
         pandas.DataFrame
-            ``rank`` from 1, ``score``, ``image`` (row of the dataset), ``cell_y``, ``cell_x``,
-            ``cells_high``, ``cells_wide``, the box ``left``, ``top``, ``right``, ``bottom`` (pixels
-            of the original image), ``uri``, ``label``, and the dataset's metadata. A metadata
-            column of one of these names gets the prefix ``meta.``.
+            ``rank`` from 1, ``score``, ``image`` (row of the dataset); the window of cells that was
+            scored, with every cell that weighs anything: ``cell_y``, ``cell_x``, ``cells_high``,
+            ``cells_wide``; the box of what figures outline, see `boxes`, which the window's faint
+            fringe may surround: ``left``, ``top``, ``right``, ``bottom`` (pixels of the original
+            image); ``uri``, ``label``, and the dataset's metadata. A metadata column of one of
+            these names gets the prefix ``meta.``. Text, and whole numbers of which some are
+            missing, are objects, with None where there is no value.
         """
         import pandas as pd
 
@@ -124,7 +131,12 @@ class Hits:
         names = [
             f"meta.{name}" if name in _PLACE_COLUMNS else name for name in metadata.schema.names
         ]
-        described: pd.DataFrame = metadata.rename_columns(names).to_pandas()
+        described: pd.DataFrame = metadata.rename_columns(names).to_pandas(
+            integer_object_nulls=True
+        )
+        for name, column in zip(names, metadata.columns, strict=True):
+            if pa.types.is_string(column.type):  # pandas' own strings have NaN for None
+                described[name] = pd.Series(column.to_pylist(), dtype=object)
         return pd.concat([places, described], axis="columns")
 
     def to_xarray(self) -> xarray.Dataset:
@@ -139,7 +151,11 @@ class Hits:
         for name, column in frame.items():
             plain = column.dtype.kind in "biuf"  # pandas' own types mean nothing to xarray
             columns[name] = ("rank", column.to_numpy() if plain else column.to_numpy(object))
-        return xr.Dataset(columns, {"rank": frame.index.to_numpy()}, asdict(self.provenance))
+        made = xr.Dataset(columns, {"rank": frame.index.to_numpy()}, asdict(self.provenance))
+        for name in made.data_vars:
+            if made[name].dtype == np.dtype(object):
+                made[name].values[:] = columns[name][1]  # xarray turns the None of text into NaN
+        return made
 
     def figure(self, *, columns: int = 5) -> Figure:
         """Draw the query with its region on the left, and the hits with theirs on the right.
@@ -156,13 +172,13 @@ class Hits:
         """
         from vfs_ops.figures import Panel, hits_figure
 
-        weights = self.query.region.weights
+        core, picture = self.query.region.core, self.query.picture
         labels, uris = self.rows["label"].to_pylist(), self.rows["uri"].to_pylist()
         panels = [
             Panel(
                 image=self._preview(int(self.image[number])),
                 frame=frame,
-                weights=weights,
+                core=core,
                 cell=(int(self.cell_y[number]), int(self.cell_x[number])),
                 grid=self.cache.grid,
                 title=f"{number + 1}    {self.score[number]:.3f}",
@@ -170,7 +186,7 @@ class Hits:
             )
             for number, frame in enumerate(self.frames())
         ]
-        return hits_figure(self.query.picture.image, self.query.picture.mask, panels, columns)
+        return hits_figure(picture.image, picture.mask, picture.frame, panels, columns)
 
     def _preview(self, row: int) -> Image.Image | None:
         try:

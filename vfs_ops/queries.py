@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +17,32 @@ from vfs_ops.caches import Cache
 from vfs_ops.errors import ExtractorMismatchError, NotFoundError, QueryError
 from vfs_ops.exact import Pattern
 from vfs_ops.failures import storage_errors
-from vfs_ops.geometry import Downsample, PixelMask, Region, mask_to_region
+from vfs_ops.geometry import (
+    Downsample,
+    Frame,
+    PixelMask,
+    Region,
+    mask_to_region,
+    shown_box,
+    visible_share,
+)
 from vfs_ops.images import content_digest, decode_image, decode_pixels, pixel_digest
 from vfs_ops.masks import Polygons, pixel_mask
+from vfs_ops.pictures import Picture, picture_of
 from vfs_ops.spec import ExtractorSpec, Precision, Preprocessing
 
 if TYPE_CHECKING:
     from vfs_ops.extract import FeatureExtractor
 
-_PICTURE_SIDE = 512
-
 # Whoever queries with an extractor asks for its probe again and again; it is one forward pass.
 _probes: WeakKeyDictionary[FeatureExtractor, list[NDArray[np.float32]]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """What a figure shows of a query."""
-
-    image: Image.Image | None
-    """The whole image, RGB, at most 512 pixels a side; None where there is no preview."""
-    mask: PixelMask
-    """What was highlighted, uint8 of the size of `image`: 255 inside."""
+class RegionCroppedWarning(UserWarning):
+    """The model sees less than half of what was highlighted; the rest is not searched for."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Query:
     """A region and the feature vectors under it; made by `query_from_image` or `query_from_row`."""
 
@@ -59,6 +61,16 @@ class Query:
     digest: bytes | None
     """Content digest of the image, by which its own rows are left out of a search."""
     picture: Picture
+    visible: float
+    """Which part of the highlighted pixels the model sees, in (0, 1]; a centre crop may leave out
+    the rest, which is then not searched for."""
+
+    def __repr__(self) -> str:
+        seen = "" if self.visible == 1 else f", {self.visible:.0%} of the highlighted part visible"
+        return (
+            f"<Query: {self.region.high}×{self.region.wide} cells, {self.extractor.model} "
+            f"{self.extractor.layer}{seen}>"
+        )
 
     def check_matches(self, cache: Cache) -> None:
         """Refuse a cache of another extractor.
@@ -109,6 +121,11 @@ def query_from_image(
     downsample
         How the mask becomes weights of cells; see `vfs_ops.geometry.mask_to_region`.
 
+    Warns
+    -----
+    RegionCroppedWarning
+        If the preprocessing crops away more than half of what is highlighted.
+
     Raises
     ------
     ImageError
@@ -129,6 +146,7 @@ def query_from_image(
     region = mask_to_region(
         drawn, extractor.preprocessing, extractor.infos[number].grid, downsample
     )
+    frame = Frame.of(*decoded.size, extractor.preprocessing)
     features = extractor.features(extractor.prepare(decoded)[np.newaxis])[number][0]
     return _query(
         region,
@@ -137,7 +155,8 @@ def query_from_image(
         precision=extractor.precision,
         probe=_probe(extractor)[number],
         digest=digest,
-        picture=_picture(decoded, drawn),
+        picture=picture_of(decoded, drawn, frame),
+        visible=_visible(drawn, frame, whole=mask is None and boxes is None and polygon is None),
     )
 
 
@@ -161,6 +180,11 @@ def query_from_row(
     mask, boxes, polygon, downsample
         See `query_from_image`.
 
+    Warns
+    -----
+    RegionCroppedWarning
+        If the preprocessing crops away more than half of what is highlighted.
+
     Raises
     ------
     QueryError
@@ -180,6 +204,7 @@ def query_from_row(
     )
     preprocessing: Preprocessing = cache.spec.extractor.preprocessing
     region = mask_to_region(drawn, preprocessing, cache.grid, downsample)
+    frame = Frame.of(drawn.shape[1], drawn.shape[0], preprocessing)
     return _query(
         region,
         features,
@@ -187,7 +212,8 @@ def query_from_row(
         precision=cache.spec.precision,
         probe=None,
         digest=columns["digest"][0],
-        picture=_picture(_preview(cache, row), drawn),
+        picture=picture_of(_preview(cache, row), drawn, frame),
+        visible=_visible(drawn, frame, whole=mask is None and boxes is None and polygon is None),
     )
 
 
@@ -239,17 +265,18 @@ def _preview(cache: Cache, row: int) -> Image.Image | None:
         return None
 
 
-def _picture(image: Image.Image | None, mask: PixelMask) -> Picture:
-    shown = None
-    if image is not None:
-        shown = image.convert("RGB")
-        shown.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    small = Image.fromarray(mask)
-    if shown is None:
-        small.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    else:
-        small = small.resize(shown.size, Image.Resampling.BOX)
-    return Picture(shown, np.asarray(small))
+def _visible(drawn: PixelMask, frame: Frame, *, whole: bool) -> float:
+    """Return which part the model sees; warn if it is the smaller one, unless none was chosen."""
+    share = visible_share(drawn, frame)
+    if share < 0.5 and not whole:
+        warnings.warn(
+            f"the model sees only {share:.0%} of what is highlighted, and only that is searched "
+            f"for: the centre crop leaves pixels {shown_box(frame.visible_box)} of the image; "
+            "highlight a part of that, or use a model whose preprocessing does not crop",
+            RegionCroppedWarning,
+            stacklevel=3,
+        )
+    return share
 
 
 def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:

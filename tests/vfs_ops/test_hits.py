@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from makers import make_extractor, write_photos
 
@@ -69,6 +72,44 @@ def test_xarray_holds_the_same_along_rank(hits: Hits) -> None:
     assert found["taken"].values[0] == pd.Timestamp("2020-01-02")
     assert found.attrs["cache"] == hits.cache.id
     assert found.attrs["images_searched"] == 11
+
+
+def test_the_box_is_what_the_figure_outlines(cache: Cache) -> None:
+    query = query_from_row(cache, 0, boxes=[(17, 13, 47, 35)])  # pixels; 8 × 6 a cell
+    region = query.region
+    assert region.weights[0, 0] < 0.1
+    hits = search(cache, query, 4)
+    frame, figure = hits.to_frame(), hits.figure()
+    assert (frame["cells_high"] == region.high).all()
+    assert (frame["right"] - frame["left"] == 8 * region.core.any(axis=0).sum()).all()
+    assert (frame["right"] - frame["left"] < 8 * frame["cells_wide"]).all()
+    for box, axes in zip(hits.boxes(), figure.axes[1:], strict=True):
+        [lines] = axes.collections
+        points = np.concatenate(lines.get_segments()) + 0.5  # previews are 64 × 48 pixels too
+        assert [*points.min(axis=0), *points.max(axis=0)] == box.tolist()
+
+
+def test_what_is_missing_is_none_and_empty_in_html(tmp_path: Path, workspace: Workspace) -> None:
+    write_photos(tmp_path / "some", 4)
+    uris = sorted(str(path) for path in (tmp_path / "some").rglob("*.png"))
+    columns = {
+        "label": pa.array([None, "a", None, None]),
+        "note": pa.array([None, None, "b", None], pa.string()),
+        "size": pa.array([2**60 + 1, None, 3, 4]),
+        "when": pa.array([None, 1, 2, 3], pa.timestamp("ms")),
+    }
+    pq.write_table(pa.table({"path": uris, **columns}), tmp_path / "table.parquet")
+    dataset = ingest(TableSource(str(tmp_path / "table.parquet")), workspace)
+    [cache] = build(dataset, make_extractor(("2",)))
+    hits = search(cache, query_from_row(cache, 0), 4, exclude_query_image=False)
+    frame, array = hits.to_frame().set_index("image"), hits.to_xarray()
+    for name in ("label", "note", "size"):
+        expected = columns[name].to_pylist()
+        assert frame[name].dtype == object
+        assert [frame[name][row] for row in range(4)] == expected
+        assert array[name].values.tolist() == [expected[row] for row in hits.image]
+    html = hits._repr_html_()
+    assert not re.search("None|nan|NaN|NaT", html)
 
 
 def test_html_is_escaped(hits: Hits) -> None:

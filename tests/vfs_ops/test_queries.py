@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from makers import make_extractor
+from makers import make_extractor, write_photos
 from PIL import Image
 
 from vfs_ops import queries
@@ -18,7 +18,10 @@ from vfs_ops.errors import (
     RegionError,
 )
 from vfs_ops.extract import FeatureExtractor
-from vfs_ops.queries import query_from_image, query_from_row
+from vfs_ops.ingestion import ingest
+from vfs_ops.models import load_model
+from vfs_ops.queries import RegionCroppedWarning, query_from_image, query_from_row
+from vfs_ops.spec import Preprocessing, Resize
 
 BOX = [(16.0, 12.0, 48.0, 36.0)]
 
@@ -65,6 +68,59 @@ def test_the_picture_shows_the_whole_image_and_the_mask(extractor) -> None:
     assert (query.picture.image.size, query.picture.image.mode) == ((512, 256), "RGB")
     np.testing.assert_array_equal(query.picture.mask[:, :255], 255)
     np.testing.assert_array_equal(query.picture.mask[:, 257:], 0)
+
+
+@pytest.fixture
+def cropping() -> FeatureExtractor:
+    """An extractor that sees the middle third of an image three times as wide as high."""
+    preprocessing = Preprocessing(resize=Resize("short", (32,)), crop=(32, 32))
+    module = torch.nn.Conv2d(3, 5, 4, stride=4)
+    model = load_model(torch.nn.Sequential(module), name="m", preprocessing=preprocessing)
+    return FeatureExtractor(model, ["0"], device="cpu")
+
+
+@pytest.mark.parametrize(("left", "right", "visible"), [(50, 150, 0.5), (100, 200, 1.0)])
+def test_a_query_knows_which_part_of_the_highlight_is_visible(
+    cropping: FeatureExtractor, left: int, right: int, visible: float
+) -> None:
+    query = query_from_image(
+        cropping, Image.new("RGB", (300, 100), (9, 99, 9)), boxes=[(left, 10, right, 90)]
+    )
+    assert query.visible == visible
+
+
+def test_a_highlight_that_is_mostly_cropped_away_is_said(
+    cropping: FeatureExtractor, tmp_path, workspace
+) -> None:
+    Image.effect_noise((300, 100), 60).save(tmp_path / "wide.png")
+    box = [(0, 10, 125, 90)]
+    said = r"only 20% .*pixels \(100, 0\) to \(200, 100\)"
+    with pytest.warns(RegionCroppedWarning, match=said) as warned:
+        query = query_from_image(cropping, tmp_path / "wide.png", boxes=box)
+    assert warned[0].filename == __file__
+    assert query.visible == pytest.approx(0.2)
+    [cache] = build(ingest(str(tmp_path), workspace), cropping)
+    with pytest.warns(RegionCroppedWarning, match=said) as warned:
+        assert query_from_row(cache, 0, boxes=box).visible == query.visible
+    assert warned[0].filename == __file__
+
+
+def test_the_whole_image_needs_no_warning(cropping: FeatureExtractor) -> None:
+    query = query_from_image(cropping, Image.new("RGB", (300, 100), (9, 99, 9)))
+    assert query.visible == pytest.approx(1 / 3)
+
+
+def test_queries_and_extractors_describe_themselves_in_a_line(
+    cropping: FeatureExtractor, extractor: FeatureExtractor
+) -> None:
+    image = Image.new("RGB", (300, 100), (9, 99, 9))
+    query = query_from_image(cropping, image, boxes=[(50, 0, 150, 100)], downsample="coverage")
+    assert repr(query) == "<Query: 8×4 cells, custom:m 0, 50% of the highlighted part visible>"
+    whole = query_from_image(extractor, image, layer="0")
+    assert repr(whole) == "<Query: 8×8 cells, custom:toy 0>"
+    assert repr(extractor) == (
+        "<FeatureExtractor: custom:toy (given), layers 0, 2, float32 on cpu>"
+    )
 
 
 def test_a_cache_of_another_extractor_is_refused_and_the_difference_named(
@@ -150,10 +206,6 @@ def test_a_row_may_be_an_integer_of_numpy(cache: Cache) -> None:
 
 
 def test_an_unreadable_row_is_refused_with_the_reason(tmp_path, workspace) -> None:
-    from makers import write_photos
-
-    from vfs_ops.ingestion import ingest
-
     write_photos(tmp_path / "some", 6)
     (tmp_path / "some" / "even" / "broken.png").write_bytes(b"\x89PNG broken")
     dataset: Dataset = ingest(str(tmp_path / "some"), workspace)
