@@ -16,6 +16,7 @@ from vfs_ops.errors import (
     NewerFormatError,
     NotFoundError,
     QueryError,
+    UnavailableError,
 )
 from vfs_ops.storage import Workspace
 
@@ -201,6 +202,23 @@ def test_by_name_only_that_name_is_read(registered, monkeypatch):
     monkeypatch.setattr(Workspace, "read", lambda self, key: seen.append(key) or read(self, key))
     catalog.find(registered, "photos-toy-0", "cache")
     assert seen == [RECORD]
+
+
+def test_storage_that_does_not_answer_is_no_bad_record(registered, caches, monkeypatch):
+    before, read = registered.read(INDEX_KEY), Workspace.read
+
+    def unanswered(self, key):
+        if key == RECORD:
+            raise UnavailableError("no answer; try again later")
+        return read(self, key)
+
+    monkeypatch.setattr(Workspace, "read", unanswered)
+    with pytest.raises(UnavailableError):
+        catalog.list_entries(registered)
+    other = replace(caches[0].dataset, id="b" * 64)
+    with pytest.raises(UnavailableError):
+        catalog.register_dataset(registered, "photos", other)
+    assert read(registered, INDEX_KEY) == before
 
 
 def test_files_that_are_no_records_are_passed_over(registered, tmp_path):
