@@ -23,10 +23,11 @@ from vfs_ops.errors import (
     NotFoundError,
 )
 from vfs_ops.locations import Folder
-from vfs_ops.manifests import OFFSET_COLUMN, ROW_GROUP_ROWS, Manifest, column_types, open_manifest
+from vfs_ops.manifests import OFFSET_COLUMN, Manifest, column_types, open_manifest
 from vfs_ops.origins import origin_hint, original_reader
+from vfs_ops.parquet_files import ROW_GROUP_ROWS
 from vfs_ops.predicates import Filters, columns_of, evaluate
-from vfs_ops.previews import pack_key
+from vfs_ops.previews import check_span, pack_key
 from vfs_ops.sources import Files, Place, Reader, Source, opened
 from vfs_ops.spec import NULL_DIGEST, images_document
 from vfs_ops.storage import Workspace
@@ -121,6 +122,7 @@ class Dataset:
         pack, offset, length = (c[0].as_py() for c in self.rows([row], columns).columns)
         if None in (pack, offset, length):
             raise NotFoundError(f"image {row} has no preview, since it could not be read")
+        check_span(pack, offset, length, f"the preview of image {row}")
         data = self.workspace.read(pack_key(folder_of(self.id), pack), offset, offset + length)
         if len(data) != length:
             raise DamagedError(

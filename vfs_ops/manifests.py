@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,12 +14,10 @@ import pyarrow.parquet as pq
 from vfs_ops.canonical import FORMATS, document_id
 from vfs_ops.errors import DamagedError, InputError
 from vfs_ops.metadata import normal_type, rows_digest
+from vfs_ops.parquet_files import ROW_GROUP_ROWS, open_footer, read_groups
 from vfs_ops.ranged import open_ranged
 from vfs_ops.spec import images_document
 from vfs_ops.storage import Workspace
-
-ROW_GROUP_ROWS: Final = 16_384
-"""Rows of the manifest that are read and decompressed together."""
 
 OWN_COLUMNS: Final = pa.schema(
     [
@@ -67,8 +64,7 @@ class Manifest:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read all rows of some columns, in the order asked for; of all columns if None."""
         names = self._check_columns(columns)
-        with damage(self.key):
-            return self._parquet().read(names).select(names)
+        return self._read(range(self.footer.num_row_groups), names)
 
     def take(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """Read a few rows, in the order asked for, from the row groups that hold them."""
@@ -84,8 +80,7 @@ class Manifest:
         needed = np.unique(groups)
         if not needed.size:
             return self.schema.empty_table().select(names)
-        with damage(self.key):
-            table = self._parquet().read_row_groups(needed.tolist(), names).select(names)
+        table = self._read(needed.tolist(), names)
         firsts = np.concatenate([[0], np.cumsum(np.asarray(sizes)[needed])])
         place = np.searchsorted(needed, groups)
         return table.take(pa.array(firsts[place] + wanted - starts[groups]))
@@ -99,23 +94,9 @@ class Manifest:
             raise InputError(f"no column {unknown[0]!r}; the dataset has {', '.join(names)}")
         return list(columns)
 
-    def _parquet(self) -> pq.ParquetFile:
+    def _read(self, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
         file = open_ranged(self.workspace, self.key, self.size)
-        return pq.ParquetFile(file, metadata=self.footer)
-
-
-@contextlib.contextmanager
-def damage(what: str) -> Iterator[None]:
-    """Turn what Arrow raises on a corrupt file into a `DamagedError`.
-
-    Arrow reads through `Folder.read`, which raises typed errors itself; any other is about content.
-    """
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedError(
-            f"{what} cannot be read ({error}); ingest again, or copy it again from where it came"
-        ) from error
+        return read_groups(file, self.footer, groups, names, f"{self.workspace.url}/{self.key}")
 
 
 def open_manifest(workspace: Workspace, key: str) -> Manifest:
@@ -128,17 +109,28 @@ def open_manifest(workspace: Workspace, key: str) -> Manifest:
     """
     what = f"{workspace.url}/{key}"
     size = workspace.stat(key).size
-    with damage(what):
-        footer = pq.ParquetFile(open_ranged(workspace, key, size)).metadata
-        schema = footer.schema.to_arrow_schema()
-    for field in OWN_COLUMNS:
-        found = schema.field(field.name).type if field.name in schema.names else None
-        if found != field.type:
-            raise DamagedError(f"{what}: column {field.name} is {found}; expected {field.type}")
-    offset = OFFSET_COLUMN.name
-    if offset in schema.names and schema.field(offset).type != OFFSET_COLUMN.type:
-        raise DamagedError(f"{what}: column {offset} is no {OFFSET_COLUMN.type}")
+    footer = open_footer(open_ranged(workspace, key, size), what)
+    schema = footer.schema.to_arrow_schema()
+    missing = [name for name in OWN_COLUMNS.names if name not in schema.names]
+    if missing:
+        raise DamagedError(f"{what} has no column {missing[0]}; ingest again")
+    for field in schema:
+        expected = _expected_field(field)
+        nulls = field.nullable and not expected.nullable
+        if field.type != expected.type or nulls:
+            raise DamagedError(
+                f"{what}: column {field.name[:100]!r} is {str(field)[:100]}; expected "
+                f"{str(expected)[:100]}; ingest again"
+            )
     return Manifest(workspace, key, size, footer)
+
+
+def _expected_field(field: pa.Field) -> pa.Field:
+    if field.name in OWN_COLUMNS.names:
+        return OWN_COLUMNS.field(field.name)
+    if field.name == OFFSET_COLUMN.name:
+        return OFFSET_COLUMN
+    return pa.field(field.name, normal_type(field.type) or pa.string())
 
 
 def encode_manifest(table: pa.Table) -> bytes:
@@ -161,8 +153,10 @@ def decode_parquet(data: bytes, what: str) -> pa.Table:
     DamagedError
         If it is none.
     """
-    with damage(what):
-        return pq.ParquetFile(io.BytesIO(data)).read()
+    file = io.BytesIO(data)
+    footer = open_footer(file, what)
+    names = footer.schema.to_arrow_schema().names
+    return read_groups(file, footer, range(footer.num_row_groups), names, what)
 
 
 def dataset_document(table: pa.Table) -> dict[str, Any]:

@@ -30,8 +30,8 @@ def normal_metadata(table: pa.Table, reserved: frozenset[str]) -> pa.Table:
     ----------
     table
         Columns of integers, floats, booleans, text or times, or lists of them. Dates become
-        timestamps, half floats floats; dictionaries, text views and fixed-size lists become what
-        they stand for; columns of nulls become text.
+        timestamps, time zones UTC, half floats floats; dictionaries, text views and fixed-size
+        lists become what they stand for; columns of nulls become text.
     reserved
         Names of the manifest's own columns; a metadata column of that name becomes
         ``meta.NAME``.
@@ -89,10 +89,11 @@ def normal_type(kind: pa.DataType, depth: int = 0) -> pa.DataType | None:
         return pa.float32()  # which Arrow can compare
     if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
         return kind
-    if types.is_timestamp(kind):
-        return kind
+    if types.is_timestamp(kind):  # Parquet knows no seconds, and no time zone but UTC
+        unit = "ms" if kind.unit == "s" else kind.unit
+        return pa.timestamp(unit, None if kind.tz is None else "UTC")
     if types.is_date(kind):
-        return pa.timestamp("s")
+        return pa.timestamp("ms")
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         item = normal_type(kind.value_type, depth + 1)
         return None if item is None or depth >= _MAX_LIST_DEPTH else pa.list_(item)

@@ -7,11 +7,16 @@ from typing import Final
 
 from PIL import Image
 
+from vfs_ops.errors import DamagedError
+
 PREVIEW_SIDE: Final = 256
 """Longest side of a preview, in pixels; smaller images keep their size."""
 
 PREVIEW_QUALITY: Final = 80
 """JPEG quality of a preview."""
+
+MAX_PREVIEW_BYTES: Final = 2**20
+"""Bytes of a preview, at most: several times what its pixels have uncompressed."""
 
 PACK_IMAGES: Final = 1024
 """Rows of the manifest whose previews stand in one pack; unreadable ones have none."""
@@ -33,6 +38,21 @@ def encode_preview(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=PREVIEW_QUALITY)
     return buffer.getvalue()
+
+
+def check_span(pack: int, offset: int, length: int, what: str) -> None:
+    """Refuse a stored place of a preview that no preview of ours has.
+
+    Raises
+    ------
+    DamagedError
+        If it is outside any pack, or longer than `MAX_PREVIEW_BYTES`.
+    """
+    if pack < 0 or offset < 0 or not 0 < length <= MAX_PREVIEW_BYTES:
+        raise DamagedError(
+            f"{what} is said to be {length} bytes at {offset} of pack {pack}; expected at most "
+            f"{MAX_PREVIEW_BYTES} bytes; ingest again"
+        )
 
 
 def pack_key(folder: str, pack: int) -> str:

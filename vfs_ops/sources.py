@@ -14,6 +14,7 @@ from vfs_ops.images import MAX_BYTES, content_digest, decode_image, decode_pixel
 from vfs_ops.locations import FileStat, Folder, read_url, stat_url
 from vfs_ops.manifests import RESERVED
 from vfs_ops.metadata import is_clean_text, normal_metadata
+from vfs_ops.parquet_files import MAX_WRITTEN_BYTES, ROW_GROUP_ROWS
 
 EXTENSIONS: Final = (
     *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "bmp", "dib", "tif", "tiff", "webp"),
@@ -131,6 +132,8 @@ class Files:
         if place.byte_offset is None:
             return Content(self._folder(place).read(place.uri))
         shard, size = place.uri.partition("#")[0], place.size or 0
+        if place.byte_offset < 0 or size < 0:
+            raise ImageError(f"{size} bytes at {place.byte_offset} are in no shard")
         data = self._folder(place).read(shard, place.byte_offset, place.byte_offset + size)
         if len(data) != size:
             raise StorageError(
@@ -206,7 +209,8 @@ def file_listing(
     Raises
     ------
     SourceError
-        If a URI is no valid Unicode, or a metadata column cannot be stored.
+        If a URI is no valid Unicode, a metadata column cannot be stored, or there is too much of
+        it.
     """
     check_uris(uris)
     columns = {
@@ -221,5 +225,12 @@ def file_listing(
         extra = normal_metadata(metadata, RESERVED)
         for name in extra.column_names:
             table = table.append_column(name, extra[name])
+    for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+        size = table.slice(start, ROW_GROUP_ROWS).nbytes
+        if size > MAX_WRITTEN_BYTES:
+            raise SourceError(
+                f"the rows from {start} on have {size} bytes of metadata; expected at most "
+                f"{MAX_WRITTEN_BYTES} in {ROW_GROUP_ROWS} rows; drop columns or shorten texts"
+            )
     origin = {"kind": "files", "root": None if root is None else root.url}
     return Listing(table, pa.array(tokens, pa.string()), Files(root), origin)

@@ -13,7 +13,7 @@ from vfs_ops.canonical import document_id
 from vfs_ops.datasets import Dataset, folder_of
 from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.manifests import decode_parquet, encode_parquet
-from vfs_ops.previews import pack_key
+from vfs_ops.previews import check_span, pack_key
 from vfs_ops.storage import Workspace
 
 RECORDS: Final = pa.schema(
@@ -32,6 +32,8 @@ RECORDS: Final = pa.schema(
     ]
 )
 """What reading an image gives, and where its preview is stored."""
+
+_TOKENS: Final = pa.schema([RECORDS.field("token")])
 
 _RANGED_READS: Final = 8
 """Up to so many previews of one pack are read one by one; more by reading the whole pack."""
@@ -107,7 +109,7 @@ def records_of(dataset: Dataset) -> pa.Table:
     """Return the records of a finished dataset; none if its change tokens are not there."""
     key = f"{folder_of(dataset.id)}/stat.parquet"
     stat = _optional_records(dataset.workspace, key)
-    if stat is None or stat.column_names != ["token"] or stat.num_rows != dataset.count:
+    if stat is None or stat.schema != _TOKENS or stat.num_rows != dataset.count:
         return RECORDS.empty_table()
     own = ["uri", "digest", "width", "height", "bytes", "error"]
     table = dataset.table([*own, "preview_pack", "preview_offset", "preview_length"])
@@ -116,7 +118,7 @@ def records_of(dataset: Dataset) -> pa.Table:
         for pack in table["preview_pack"].to_pylist()
     ]
     columns = {name: table[name] for name in own} | {
-        "token": stat["token"].cast(pa.string()),
+        "token": stat["token"],
         "label": pa.nulls(table.num_rows, pa.string()),
         "pack": pa.array(keys, pa.string()),
         "offset": table["preview_offset"],
@@ -133,7 +135,8 @@ def gather_previews(
     found = [b""] * records.num_rows
     columns = (records[name].to_pylist() for name in ("pack", "offset", "length"))
     for row, (key, offset, length) in enumerate(zip(*columns, strict=True)):
-        if key is not None:
+        if key is not None and offset is not None and length is not None:
+            check_span(0, offset, length, f"{key}: a preview")
             spans.setdefault(key, []).append((row, offset, length))
     for key, parts in spans.items():
         place = workspace

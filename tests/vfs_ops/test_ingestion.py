@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from makers import write_photos
 from PIL import Image
@@ -467,3 +469,21 @@ def test_reused_previews_are_read_one_by_one_or_in_whole_packs(
     few = staging.gather_previews(workspace, dataset, records.slice(0, 3))
     all_of_them = staging.gather_previews(workspace, dataset, records)
     assert few == all_of_them[:3] == [dataset.preview(row) for row in range(3)]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("s", "Europe/Berlin"),
+     pa.timestamp("us", "+02:00"), pa.timestamp("ns"), pa.float16(), pa.float32(), pa.uint8(),
+     pa.int8(), pa.uint64(), pa.bool_(), pa.null(), pa.large_string(), pa.list_(pa.timestamp("s")),
+     pa.list_(pa.date32()), pa.list_(pa.int16(), 2), pa.large_list(pa.large_string()),
+     pa.list_(pa.field("item", pa.int64(), nullable=False))],
+)  # fmt: skip
+def test_every_type_of_metadata_can_be_read_again(
+    folder: Path, workspace: Workspace, kind: pa.DataType
+) -> None:
+    paths = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
+    table = pa.table({"path": paths, "given": pa.nulls(len(paths), kind)})
+    pq.write_table(table, folder / "table.parquet")
+    dataset = ingest(str(folder / "table.parquet"), workspace)
+    assert dataset.table(["given"])["given"].null_count in (0, 12)
