@@ -207,10 +207,10 @@ def test_by_name_only_that_name_is_read(registered, monkeypatch):
 def test_storage_that_does_not_answer_is_no_bad_record(registered, caches, monkeypatch):
     before, read = registered.read(INDEX_KEY), Workspace.read
 
-    def unanswered(self, key):
+    def unanswered(self, key, *part):
         if key == RECORD:
             raise UnavailableError("no answer; try again later")
-        return read(self, key)
+        return read(self, key, *part)
 
     monkeypatch.setattr(Workspace, "read", unanswered)
     with pytest.raises(UnavailableError):
