@@ -16,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path)
     images = parser.parse_args().images
+    images = None if images is None else images.expanduser()
     commands = [["search_reference"]]
     if images is not None:
         given = ["--images", str(images)]
