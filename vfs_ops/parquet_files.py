@@ -97,8 +97,9 @@ def read_groups(
     texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
     left, batches = MAX_GROUP_BYTES * max(1, len(groups)), []
     with damage(what):
-        parquet = pq.ParquetFile(file, metadata=footer, read_dictionary=texts)
-        found = parquet.iter_batches(_BATCH_ROWS, list(groups), list(names))
+        parquet = pq.ParquetFile(file, metadata=footer, read_dictionary=texts, pre_buffer=False)
+        # Arrow's own threads would still hold a Python file while the interpreter ends.
+        found = parquet.iter_batches(_BATCH_ROWS, list(groups), list(names), use_threads=False)
         for batch in found:
             columns = [batch.column(name) for name in names]
             left -= sum(_decoded_bytes(column) for column in columns)

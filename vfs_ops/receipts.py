@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from vfs_ops.canonical import FORMATS, canonical_json, check_format, is_id, parse_json
 from vfs_ops.errors import DamagedError
+from vfs_ops.parquet_files import ROW_GROUP_ROWS, open_footer, read_groups
 from vfs_ops.plans import Plan
 
 
@@ -109,61 +110,64 @@ def _schema() -> pa.Schema:
         "valid": text,
         "feature_bytes": number,
         "chunk_checksums": pa.list_(pa.uint32()),
-        "invalid": pa.list_(pa.struct([("row", number), ("reason", text)])),
+        "invalid_rows": pa.list_(number),
+        "invalid_reasons": pa.list_(text),
         "seconds": pa.float64(),
         "host": text,
         "finished": text,
         "format": number,
     }
-    return pa.schema(columns.items())
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
     """Return all receipts of a cache as one Parquet file, in order of shards."""
     rows = [
-        {**vars(receipt), "invalid": [{"row": row, "reason": why} for row, why in receipt.invalid]}
+        {
+            **vars(receipt),
+            "invalid_rows": [row for row, _ in receipt.invalid],
+            "invalid_reasons": [reason for _, reason in receipt.invalid],
+        }
         for receipt in sorted(receipts, key=lambda receipt: receipt.shard)
     ]
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, _schema()), buffer, compression="zstd")
+    table = pa.Table.from_pylist(rows, _schema())
+    pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     return buffer.getvalue()
 
 
 def decode_receipts(data: bytes, plan: Plan) -> list[Receipt]:
-    """Read back what `encode_receipts` wrote.
+    """Read back what `encode_receipts` wrote; columns that are not known are left out.
 
     Parameters
     ----------
     data
         The file.
     plan
-        Of the cache; a file with more than it can have is not decoded.
+        Of the cache; a file with another number of receipts is not decoded.
 
     Raises
     ------
     DamagedError
         If it is no Parquet file of the receipts of all shards.
     """
-    count = plan.shard_count
-    most = plan.images + count * (plan.chunks_per_shard + 1)
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        if file.metadata.num_rows != count:
-            raise DamagedError(
-                f"receipts.parquet holds {file.metadata.num_rows} receipts, not {count}; run verify"
-            )
-        groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-        for column in range(file.metadata.num_columns):
-            if sum(group.column(column).num_values for group in groups) > most:
-                raise DamagedError("receipts.parquet holds more than its plan allows; run verify")
-        known = [name for name in _schema().names if name in file.schema_arrow.names]
-        rows = file.read(columns=known).cast(_schema()).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedError(f"receipts.parquet cannot be read ({error}); run verify") from error
+    what, schema = f"receipts.parquet of cache {plan.cache[:12]}", _schema()
+    footer = open_footer(pa.BufferReader(data), what)
+    if footer.num_rows != plan.shard_count:
+        raise DamagedError(
+            f"{what} holds {footer.num_rows} receipts, not {plan.shard_count}; run verify"
+        )
+    missing = set(schema.names) - set(footer.schema.to_arrow_schema().names)
+    if missing:
+        raise DamagedError(f"{what} has no column {sorted(missing)[0]}; run verify")
+    groups = range(footer.num_row_groups)
+    table = read_groups(pa.BufferReader(data), footer, groups, schema.names, what)
+    if table.schema.types != schema.types or any(column.null_count for column in table.columns):
+        raise DamagedError(f"{what} holds values of other types than receipts have; run verify")
     receipts = []
-    for row in rows:
-        if row["invalid"] is None or None in row["invalid"]:
-            raise DamagedError("receipts.parquet lists no invalid rows; run verify")
-        pairs = tuple((item["row"], item["reason"]) for item in row["invalid"])
+    for row in table.to_pylist():
+        if len(row["invalid_rows"]) != len(row["invalid_reasons"]):
+            raise DamagedError(f"{what} gives not every invalid row a reason; run verify")
+        pairs = tuple(zip(row["invalid_rows"], row["invalid_reasons"], strict=True))
         receipts.append(Receipt._from_values({**row, "invalid": pairs}))
     return receipts
