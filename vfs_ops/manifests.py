@@ -9,14 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vfs_ops.canonical import FORMATS, document_id
 from vfs_ops.errors import DamagedError, InputError
+from vfs_ops.images import MAX_PIXELS
 from vfs_ops.metadata import normal_type, rows_digest
 from vfs_ops.parquet_files import ROW_GROUP_ROWS, open_footer, read_groups
 from vfs_ops.ranged import open_ranged
-from vfs_ops.spec import images_document
+from vfs_ops.spec import NULL_DIGEST, images_document
 from vfs_ops.storage import Workspace
 
 OWN_COLUMNS: Final = pa.schema(
@@ -37,6 +39,17 @@ OWN_COLUMNS: Final = pa.schema(
 
 OFFSET_COLUMN: Final = pa.field("byte_offset", pa.int64())
 """Only where images are members of tar shards: where the member's bytes start in its shard."""
+
+LEAST: Final = {
+    "width": 1,
+    "height": 1,
+    "bytes": 0,
+    "preview_pack": 0,
+    "preview_offset": 0,
+    "preview_length": 1,
+    OFFSET_COLUMN.name: 0,
+}
+"""Lowest values of the own columns that hold numbers."""
 
 RESERVED: Final = frozenset(OWN_COLUMNS.names) | {OFFSET_COLUMN.name}
 
@@ -96,7 +109,37 @@ class Manifest:
 
     def _read(self, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
         file = open_ranged(self.workspace, self.key, self.size)
-        return read_groups(file, self.footer, groups, names, f"{self.workspace.url}/{self.key}")
+        what = f"{self.workspace.url}/{self.key}"
+        if not {"width", "height"} & set(names):
+            return _check_values(read_groups(file, self.footer, groups, names, what), what)
+        sizes = [name for name in ("digest", "width", "height") if name not in names]
+        table = read_groups(file, self.footer, groups, [*names, *sizes], what)
+        _check_sizes(_check_values(table, what), what)
+        return table.select(names)
+
+
+def _check_values(table: pa.Table, what: str) -> pa.Table:
+    """Refuse numbers of the manifest's own columns that can mean nothing."""
+    for name, least in LEAST.items():
+        if name in table.column_names:
+            lowest = pc.min(table[name]).as_py()
+            if lowest is not None and lowest < least:
+                raise DamagedError(f"{what}: {name} {lowest} is below {least}; ingest again")
+    return table
+
+
+def _check_sizes(table: pa.Table, what: str) -> None:
+    """Refuse images without a size, or larger than any that is decoded."""
+    readable = pc.not_equal(table["digest"], pa.scalar(NULL_DIGEST, table["digest"].type))
+    for name in ("width", "height"):
+        if not pc.all(pc.equal(table[name].is_valid(), readable), min_count=0).as_py():
+            raise DamagedError(
+                f"{what}: {name} is missing, or of an unreadable image; ingest again"
+            )
+    pixels = pc.multiply(table["width"].cast(pa.int64()), table["height"].cast(pa.int64()))
+    largest = pc.max(pixels).as_py()
+    if largest is not None and largest > MAX_PIXELS:
+        raise DamagedError(f"{what}: an image of {largest} pixels is claimed; ingest again")
 
 
 def open_manifest(workspace: Workspace, key: str) -> Manifest:

@@ -250,3 +250,28 @@ def test_more_metadata_than_can_be_read_again_is_refused(original, monkeypatch):
     monkeypatch.setattr(sources, "MAX_WRITTEN_BYTES", 1000)
     with pytest.raises(SourceError, match="bytes of metadata"):
         sources.file_listing(None, ["http://h/x"], [None], [None], [1], long)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("width", None),
+        ("width", 0),
+        ("height", -5),
+        ("width", 2**31 - 1),
+        ("preview_pack", -1),
+        ("preview_offset", -100),
+        ("preview_length", 0),
+        ("bytes", -1),
+    ],
+)
+def test_numbers_that_can_mean_nothing(original, column, value):
+    table = original.table()
+    place = table.schema.get_field_index(column)
+    field = table.schema.field(place)
+    changed = table.set_column(place, field, pa.array([value] * len(table), field.type))
+    dataset = open_dataset(*fitting(original, changed))
+    with pytest.raises(DamagedError, match="pixels" if value == 2**31 - 1 else column):
+        dataset.rows([0], [column])
+    with pytest.raises(DamagedError):
+        dataset.table()
