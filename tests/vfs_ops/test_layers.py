@@ -1,8 +1,12 @@
+from collections import OrderedDict
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from vfs_ops.errors import ModelError, NotAFeatureMapError, UnknownModelError
+from vfs_ops.extract import FeatureExtractor
 from vfs_ops.layers import LayerInfo, find_layers, list_layers
 from vfs_ops.models import load_model
 from vfs_ops.spec import Preprocessing, Resize
@@ -108,6 +112,104 @@ def test_attention_weights_are_no_feature_map(attributes):
     module = Returns(zeros(3, 65, 65), num_prefix_tokens=1, **attributes)
     with pytest.raises(NotAFeatureMapError):
         find_layers(load(module), ["layer"])
+
+
+def of_shares(*shape, axis):
+    """Return what makes outputs that sum up to one along an axis, as a softmax's do."""
+    values = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    return lambda images: values.softmax(axis)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        of_shares(3, 8, 8, axis=-1),
+        of_shares(3, 8, 8, axis=-2),
+        of_shares(8, 8, 3, axis=2),  # (token, token, head)
+        of_shares(64, 64, axis=-1),  # one head, folded to tokens
+    ],
+)
+def test_what_a_softmax_returns_along_rows_or_columns_is_no_feature_map(make):
+    model = load(Returns(make))
+    assert list_layers(model) == []
+    with pytest.raises(NotAFeatureMapError, match="attention weights"):
+        find_layers(model, ["layer"])
+
+
+@pytest.mark.parametrize("make", [of_shares(3, 8, 8, axis=1), of_shares(64, 5, axis=-1)])
+def test_classes_of_each_cell_are_a_feature_map(make):
+    assert [info.layer for info in list_layers(load(Returns(make)))] == ["layer"]
+
+
+class Around(nn.Module):
+    """A module that returns (token, channel), with a layer inside."""
+
+    def __init__(self, inside, returned):
+        super().__init__()
+        self.bias, self.returned = Makes(zeros(*inside)), Makes(zeros(*returned))
+
+    def forward(self, x):
+        self.bias(x)
+        return self.returned(x)
+
+
+class CrossCovarianceAttn(Around):
+    """The same, with a name that says what it is."""
+
+
+@pytest.mark.parametrize(
+    ("inside", "returned"),
+    [((3, 16, 16), (16, 30)), ((4, 12, 12), (64, 48)), ((16, 16, 3), (16, 30))],
+)
+@pytest.mark.parametrize(("cls", "name"), [(Around, "attn"), (CrossCovarianceAttn, "mixer")])
+def test_tokens_by_tokens_and_channels_by_channels_inside_an_attention_are_refused(
+    inside, returned, cls, name
+):
+    model = load(nn.Sequential(OrderedDict({name: cls(inside, returned)})))
+    assert f"{name}.bias" not in [info.layer for info in list_layers(model)]
+    with pytest.raises(NotAFeatureMapError, match="attention weights"):
+        find_layers(model, [f"{name}.bias"])
+    stem = load(nn.Sequential(OrderedDict(stem=Around(inside, returned))))
+    assert "stem.bias" in [info.layer for info in list_layers(stem)]
+
+
+def test_maps_inside_an_attention_stay_feature_maps():
+    model = load(nn.Sequential(OrderedDict(attn=Around((48, 4, 4), (64, 48)))))
+    assert "attn.bias" in [info.layer for info in list_layers(model)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "gcvit_xxtiny"),
+        *("edgenext_xx_small", "fastvit_t8"),
+    ],
+)
+def test_a_change_of_the_image_changes_the_map_there(name):
+    model = load_model(f"timm:{name}", weights="random:0")
+    layers = [
+        info
+        for info in list_layers(model)
+        if info.axes != "tokens" and min(info.grid) > 7  # coarser ones see the whole image
+    ]
+    height, width = model.preprocessing.input_size
+    random = np.random.default_rng(0)
+    pixels = random.integers(100, 156, (2, height, width, 3), np.uint8)
+    pixels[1] = pixels[0]
+    pixels[1, height // 8 : height // 4, 5 * width // 8 : 3 * width // 4] = random.integers(
+        0, 256, (height // 4 - height // 8, 3 * width // 4 - 5 * width // 8, 3)
+    )
+    extractor = FeatureExtractor(model, [info.name for info in layers], device="cpu")
+    far = []
+    for info, features in zip(layers, extractor.features(pixels), strict=True):
+        change = np.linalg.norm(features[1] - features[0], axis=-1)
+        y, x = ((np.arange(cells) + 0.5) / cells for cells in info.grid)
+        near = np.hypot(y[:, np.newaxis] - 3 / 16, x - 11 / 16) < 0.25
+        if change.any() and change[near].mean() < 1.3 * change[~near].mean():
+            far.append(info.name)
+    assert len(layers) > 20
+    assert far == []
 
 
 def test_outputs_of_sequences_and_mappings_are_addressed():
