@@ -120,6 +120,8 @@ def _check_column(name: str, known: Sequence[str]) -> None:
 def _matches(column: Any, name: str, operator: object, value: Any) -> Any:
     if operator not in OPERATORS:
         raise PredicateError(f"no operator {operator!r}; expected one of {', '.join(OPERATORS)}")
+    if isinstance(value, np.generic | np.ndarray) or hasattr(value, "to_numpy"):
+        value = np.asarray(value).tolist()  # as a value taken from a DataFrame is
     if operator == "contains":
         return _contains(column, name, value)
     if pa.types.is_list(column.type):

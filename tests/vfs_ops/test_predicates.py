@@ -5,6 +5,7 @@ import operator
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -175,3 +176,14 @@ def test_columns_of_names_each_column_once() -> None:
     assert columns_of(filters, TABLE.column_names) == ["year", "label"]
     with pytest.raises(PredicateError, match="no column 'nope'"):
         columns_of([("nope", "==", 1)], TABLE.column_names)
+
+
+def test_values_may_come_from_numpy_and_pandas() -> None:
+    table = pa.table({"year": [2019, 2021, 2023], "name": ["a", "b", "c"]})
+    for value in (np.int64(2020), np.float32(2020), np.array(2020)):
+        assert evaluate(table, [("year", ">", value)]).tolist() == [False, True, True]
+    for values in (np.array([2019, 2023]), pd.Series([2019, 2023])):
+        assert evaluate(table, [("year", "in", values)]).tolist() == [True, False, True]
+    assert evaluate(table, [("name", "==", np.str_("b"))]).tolist() == [False, True, False]
+    with pytest.raises(PredicateError):
+        evaluate(table, [("year", "==", np.array([2019, 2023]))])
