@@ -22,6 +22,8 @@ itself, and 2·2⁻⁸ + 2⁻¹⁶ is added to ε. A product of known factors sh
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final, Self
@@ -139,11 +141,33 @@ def best_of_block(
     # `lowest` - 2ε is not among the best k, and below `floor` - ε not among those of the search.
     lowest = _kth_group(highest, groups[rows], k)
     (proposed,) = np.nonzero(highest >= max(lowest - 2 * kernel.error, floor - kernel.error))
+    if len(proposed) > k:
+        first = _without_copies(features, rows[proposed], groups[rows[proposed]], k)
+        proposed = proposed[first]
     near_best = fast[proposed] >= (highest[proposed] - 2 * kernel.error)[:, None, None]
     which, y, x = np.nonzero(near_best)
     row = rows[proposed[which]]
     score = exact_scores(kernel.pattern, features, row, y, x)
     return best_of([Best(score, images[row], y, x, groups[row])], k)
+
+
+def _without_copies(
+    features: NDArray[np.floating], rows: NDArray[np.intp], groups: NDArray[np.int64], k: int
+) -> list[int]:
+    """Leave out rows that equal `k` earlier ones of other groups, or one of their own.
+
+    They score the same and lose the tie, so blank images by the thousand are not scored exactly.
+    """
+    copies: Counter[bytes] = Counter()
+    seen: set[tuple[bytes, int]] = set()
+    kept = []
+    for number, (row, group) in enumerate(zip(rows.tolist(), groups.tolist(), strict=True)):
+        digest = hashlib.sha256(features[row].data).digest()
+        if copies[digest] < k and (digest, group) not in seen:
+            copies[digest] += 1
+            seen.add((digest, group))
+            kept.append(number)
+    return kept
 
 
 def _kth_group(highest: NDArray[np.float64], groups: NDArray[np.int64], k: int) -> float:

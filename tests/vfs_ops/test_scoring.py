@@ -297,3 +297,24 @@ def test_a_region_larger_than_the_grid_is_refused() -> None:
     pattern = Pattern.of(np.ones((3, 1), np.float32), np.ones((3, 1, 2), np.float32))
     with pytest.raises(QueryError, match=r"3 × 1 cells.*2 × 2"):
         Kernel.of(pattern, (2, 2))
+
+
+def test_copies_of_an_image_are_not_all_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.standard_normal((1, 2, 2, 5)).astype(np.float32), 300, axis=0)
+    features[250] = features[0] * 2  # as similar, not the same
+    kernel = Kernel.of(Pattern.of(np.ones((1, 1), np.float32), features[0, :1, :1]), (2, 2))
+    scored = []
+
+    def counting(pattern: Pattern, features: np.ndarray, row: np.ndarray, *at: Any) -> np.ndarray:
+        scored.extend(row.tolist())
+        return exact_scores(pattern, features, row, *at)
+
+    monkeypatch.setattr(scoring, "exact_scores", counting)
+    best = run(kernel, features, 4)
+    assert best.image.tolist() == [0, 1, 2, 3]
+    assert scored == [0, 1, 2, 3, 250]
+    scored.clear()
+    groups = [number // 10 for number in range(300)]
+    assert run(kernel, features, 3, groups=groups).image.tolist() == [0, 10, 20]
+    assert scored == [0, 10, 20, 250]
