@@ -36,6 +36,8 @@ class FolderSource:
         """List the images; see `Source.listing`."""
         root = Folder.at(self.url)
         stats = [stat for stat in root.walk() if _is_wanted(stat.path)]
+        if not stats and not root.exists(""):
+            raise SourceError(f"{root.url} is not there; check the path")
         if not stats:
             raise SourceError(
                 f"{root.url} holds no image file; expected a folder with files named .jpg, .png or "

@@ -35,6 +35,10 @@ def split_url(text: str) -> tuple[Folder, str]:
     return Folder(folder if not folder.endswith("://") else folder + "/"), name
 
 
+MAX_TABLE_BYTES: Final = 1 << 32
+"""Bytes in memory that a Parquet table may claim."""
+
+
 def read_table(folder: Folder, name: str, text: Sequence[str] = ()) -> pa.Table:
     """Read a whole CSV, TSV or Parquet file.
 
@@ -57,7 +61,7 @@ def read_table(folder: Folder, name: str, text: Sequence[str] = ()) -> pa.Table:
     suffix = "." + name.lower().rpartition(".")[2]
     try:
         if suffix == ".parquet":
-            table = pq.ParquetFile(io.BytesIO(data)).read()
+            table = _read_parquet(data, what)
         elif suffix in DELIMITERS:
             table = _read_csv(data, DELIMITERS[suffix], {*text, *PATH_COLUMNS, "label"})
         else:
@@ -102,6 +106,20 @@ def text_column(table: pa.Table, name: str, what: str) -> list[str | None]:
         return [value or None for value in table[name].cast(pa.string()).to_pylist()]
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise SourceError(f"{what}: column {name!r} is no text: {error}") from error
+
+
+def _read_parquet(data: bytes, what: str) -> pa.Table:
+    file = pq.ParquetFile(pa.BufferReader(data))
+    groups = (file.metadata.row_group(place) for place in range(file.metadata.num_row_groups))
+    claimed = sum(group.total_byte_size for group in groups)
+    if claimed > MAX_TABLE_BYTES:
+        raise SourceError(
+            f"{what} takes {claimed >> 20} MiB in memory; expected at most "
+            f"{MAX_TABLE_BYTES >> 20}; drop columns, or split it"
+        )
+    table = file.read()
+    table.validate(full=True)  # text may be no Unicode
+    return table
 
 
 def _read_csv(data: bytes, delimiter: str, text: set[str]) -> pa.Table:

@@ -91,6 +91,8 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     from vfs_ops.layers import list_layers
     from vfs_ops.models import load_model
 
+    if weights is None and checkpoint is None:
+        weights = "random:0"  # shapes do not depend on weights, which may be large to download
     found = list_layers(load_model(model, weights=weights, checkpoint=checkpoint))
     rows = [
         {

@@ -533,3 +533,17 @@ def test_relative_places_need_a_root() -> None:
         sources.Files(None).fetch(Place("a.png"))
     with pytest.raises(ImageError, match="at most"):
         sources.Files(None).fetch(Place("a.png", sources.MAX_BYTES + 1))
+
+
+def test_text_of_a_table_must_be_unicode(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(np.array([0, 2], np.int32).tobytes())
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff\xfe")])
+    table = pa.table({"path": pa.array(["odd/0001.png"]), "note": bad})
+    pq.write_table(table, tmp_path / "bad.parquet")
+    with pytest.raises(SourceError, match="cannot be read"):
+        TableSource(str(tmp_path / "bad.parquet")).listing()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="is not there"):
+        FolderSource(str(tmp_path / "missing")).listing()
