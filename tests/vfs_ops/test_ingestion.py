@@ -412,8 +412,12 @@ def test_an_image_that_vanishes_stops_the_ingest(folder: Path, workspace: Worksp
 def test_empty_sources_are_refused(tmp_path: Path, workspace: Workspace) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
-    for path in ("empty", "not-there", "empty/notes.txt"):
-        with pytest.raises(SourceError, match="holds no image"):
+    for path, why in (
+        ("empty", "holds no image"),
+        ("not-there", "is not there"),
+        ("empty/notes.txt", "holds no image"),
+    ):
+        with pytest.raises(SourceError, match=why):
             ingest(str(tmp_path / path), workspace)
     assert not workspace.exists("datasets")
 
