@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from_user, traceback_wanted = _split(sys.argv[1:] if arguments is None else arguments)
     # Images beyond the limit are refused with their name; Pillow's own remark would come twice.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    warnings.showwarning = _say_warning
     try:
         outcome: Any = cli.main(from_user, prog_name="vfs", standalone_mode=False)
         sys.exit(outcome if isinstance(outcome, int) else 0)
@@ -90,6 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             say(f"error: {error}")
         sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Write a warning as one line, without the place in the code that it came from."""
+    say(f"warning: {message}")
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], bool]:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from vfs_ops.datasets import Dataset as Dataset
     from vfs_ops.datasets import open_dataset as open_dataset
     from vfs_ops.extract import FeatureExtractor as FeatureExtractor
+    from vfs_ops.folders import FolderSource as FolderSource
     from vfs_ops.hits import Hits as Hits
     from vfs_ops.ingestion import ingest as ingest
     from vfs_ops.layers import list_layers as list_layers
     from vfs_ops.models import load_model as load_model
+    from vfs_ops.objects import torchvision_source as torchvision_source
     from vfs_ops.queries import Query as Query
     from vfs_ops.queries import query_from_image as query_from_image
     from vfs_ops.queries import query_from_row as query_from_row
@@ -28,16 +30,21 @@ if TYPE_CHECKING:
     from vfs_ops.spec import Preprocessing as Preprocessing
     from vfs_ops.spec import Resize as Resize
     from vfs_ops.storage import Workspace as Workspace
+    from vfs_ops.tables import TableSource as TableSource
+    from vfs_ops.tars import TarSource as TarSource
     from vfs_ops.verification import verify as verify
 
 _MODULE_OF = {
     "Cache": "caches",
     "Dataset": "datasets",
     "FeatureExtractor": "extract",
+    "FolderSource": "folders",
     "Hits": "hits",
     "Preprocessing": "spec",
     "Query": "queries",
     "Resize": "spec",
+    "TableSource": "tables",
+    "TarSource": "tars",
     "Workspace": "storage",
     "build": "builder",
     "ingest": "ingestion",
@@ -49,6 +56,7 @@ _MODULE_OF = {
     "query_from_image": "queries",
     "query_from_row": "queries",
     "search": "scan",
+    "torchvision_source": "objects",
     "verify": "verification",
 }
 

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,15 @@ def test_search_by_row_and_by_file_agree(vfs, built, tmp_path):
         assert one["score"] == pytest.approx(other["score"], abs=2e-3)
     with Image.open("hits.png") as picture:
         assert picture.size[0] > 500
+
+
+def test_a_region_that_the_model_hardly_sees_is_warned_of(vfs, built):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = vfs("search", CACHE, "--row", 3, "--box", "0,10,16,40")
+    assert code == 0
+    [line] = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert "crop" in line or "sees" in line
 
 
 def test_search_filters_and_groups(vfs, built):
