@@ -21,8 +21,8 @@ from visualfeaturesearch.searchtool import CachedSearchTool
 from benchmarks.pairs import compare, report
 from vfs_ops.exact import Pattern, exact_scores
 from vfs_ops.geometry import Region, mask_to_region
+from vfs_ops.preprocessing import Preprocessing, Resize
 from vfs_ops.scoring import Kernel, best_of_block
-from vfs_ops.spec import Preprocessing, Resize
 from vfs_ops.values import squared_norms
 
 SIDE = 224

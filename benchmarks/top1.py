@@ -24,7 +24,7 @@ from vfs_ops.errors import SourceError, VfsError
 from vfs_ops.forward import run
 from vfs_ops.images import decode_image, fit
 from vfs_ops.models import LoadedModel, load_model
-from vfs_ops.spec import Preprocessing
+from vfs_ops.preprocessing import Preprocessing
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from vfs_ops.layers import list_layers as list_layers
     from vfs_ops.models import load_model as load_model
     from vfs_ops.objects import torchvision_source as torchvision_source
+    from vfs_ops.preprocessing import Preprocessing as Preprocessing
+    from vfs_ops.preprocessing import Resize as Resize
     from vfs_ops.queries import Query as Query
     from vfs_ops.queries import query_from_image as query_from_image
     from vfs_ops.queries import query_from_row as query_from_row
     from vfs_ops.scan import search as search
-    from vfs_ops.spec import Preprocessing as Preprocessing
-    from vfs_ops.spec import Resize as Resize
     from vfs_ops.storage import Workspace as Workspace
     from vfs_ops.tables import TableSource as TableSource
     from vfs_ops.tars import TarSource as TarSource
@@ -40,9 +40,9 @@ _MODULE_OF = {
     "FeatureExtractor": "extract",
     "FolderSource": "folders",
     "Hits": "hits",
-    "Preprocessing": "spec",
+    "Preprocessing": "preprocessing",
     "Query": "queries",
-    "Resize": "spec",
+    "Resize": "preprocessing",
     "TableSource": "tables",
     "TarSource": "tars",
     "Workspace": "storage",

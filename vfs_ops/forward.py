@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from vfs_ops.errors import ModelError, SpecError
-from vfs_ops.spec import Precision, Preprocessing
+from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.spec import Precision
 
 _DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

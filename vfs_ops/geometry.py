@@ -15,7 +15,7 @@ from PIL import Image
 
 from vfs_ops.errors import RegionError
 from vfs_ops.images import crop_box, resized_size
-from vfs_ops.spec import Preprocessing
+from vfs_ops.preprocessing import Preprocessing
 
 Downsample = Literal["bilinear", "coverage"]
 Box = tuple[float, float, float, float]

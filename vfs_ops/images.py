@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from vfs_ops.errors import ImageError, SpecError
 from vfs_ops.interpolation import interpolate
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 FORMATS: Final = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP") + (
     ("AVIF",) if features.check("avif") else ()

@@ -19,7 +19,7 @@ import torch
 from vfs_ops.checkpoints import load_tensors, read_state_dict
 from vfs_ops.errors import CheckpointError, MissingDependencyError, ModelError, UnknownModelError
 from vfs_ops.model_transforms import from_timm, from_torchvision
-from vfs_ops.spec import Preprocessing
+from vfs_ops.preprocessing import Preprocessing
 
 LITE_MODELS: Final = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """References whose ImageNet weights are installed with the extra ``demo``."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vfs_ops.errors import SpecError
-from vfs_ops.spec import Color, Interpolation, Preprocessing, Resize
+from vfs_ops.preprocessing import Color, Interpolation, Preprocessing, Resize
 
 _INTERPOLATIONS: Final[Mapping[str, Interpolation]] = {
     "nearest": "nearest",

@@ -18,7 +18,7 @@ from vfs_ops.canonical import check_name
 from vfs_ops.checkpoints import is_dense, load_checkpoint
 from vfs_ops.errors import ModelError, UnavailableError, UnknownModelError
 from vfs_ops.model_libraries import Architecture, find_architecture
-from vfs_ops.spec import Preprocessing
+from vfs_ops.preprocessing import Preprocessing
 
 _RANDOM: Final = re.compile(r"random:([0-9]{1,18})")
 _PREFIX_PARAMETERS: Final = ("cls_token", "class_token", "register_tokens")

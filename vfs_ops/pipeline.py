@@ -26,8 +26,9 @@ from PIL import Image
 from vfs_ops.errors import DamagedError, ImageError
 from vfs_ops.layout import write_receipt, write_shard
 from vfs_ops.plans import Plan
+from vfs_ops.preprocessing import Preprocessing
 from vfs_ops.receipts import Receipt
-from vfs_ops.spec import CacheSpec, Preprocessing, shard_inputs
+from vfs_ops.spec import CacheSpec, shard_inputs
 from vfs_ops.storage import Workspace
 from vfs_ops.values import to_stored
 

@@ -29,7 +29,8 @@ from vfs_ops.geometry import (
 from vfs_ops.images import content_digest, decode_image, decode_pixels, pixel_digest
 from vfs_ops.masks import Polygons, pixel_mask
 from vfs_ops.pictures import Picture, picture_of
-from vfs_ops.spec import ExtractorSpec, Precision, Preprocessing
+from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.spec import ExtractorSpec, Precision
 
 if TYPE_CHECKING:
     from vfs_ops.extract import FeatureExtractor

@@ -7,14 +7,15 @@ holds neither secrets nor local paths.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 from vfs_ops.canonical import FORMATS, check_format, document_id, is_id
+from vfs_ops.document_fields import check_choice, mapping_of, take_fields
 from vfs_ops.errors import NewerFormatError, SpecError
+from vfs_ops.preprocessing import Preprocessing
 
 NULL_DIGEST: Final = bytes(32)
 """Content digest of an image that could not be read."""
@@ -31,128 +32,9 @@ DECODING: Final = MappingProxyType(
 )
 """How bytes become pixels. Part of every extractor's identity; a change is a new version."""
 
-Color = Literal["rgb", "gray"]
-ResizeMode = Literal["short", "exact"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Axes = Literal["nchw", "nhwc", "tokens"]
 Precision = Literal["float32", "bfloat16", "float16"]
 StoredDtype = Literal["float16", "float32"]
-
-
-@dataclass(frozen=True)
-class Resize:
-    """One resize step, in pixels."""
-
-    mode: ResizeMode
-    """``short``: the shorter side becomes ``size[0]`` and the longer follows, rounded down.
-    ``exact``: height and width become ``size``, whatever the proportions."""
-    size: tuple[int, ...]
-    """``(side,)`` for ``short``; ``(height, width)`` for ``exact``."""
-    interpolation: Interpolation = "bilinear"
-    antialias: bool = True
-
-    def __post_init__(self) -> None:
-        _check_choice("resize mode", self.mode, ResizeMode)
-        _check_choice("interpolation", self.interpolation, Interpolation)
-        if type(self.antialias) is not bool:
-            raise SpecError(f"antialias is {self.antialias!r}; expected true or false")
-        _check_size("resize size", self.size, 1 if self.mode == "short" else 2)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Every step from decoded pixels to the model's input, in this order."""
-
-    resize: Resize | None
-    crop: tuple[int, int] | None
-    """Height and width of a centred crop, padded with zeros where the image is smaller."""
-    color: Color = "rgb"
-    value_range: tuple[float, float] = (0.0, 1.0)
-    """What the pixel values 0 and 255 are mapped to, linearly."""
-    mean: tuple[float, ...] | None = None
-    """Subtracted per channel, after `value_range`."""
-    std: tuple[float, ...] | None = None
-    """Divided by per channel, after `mean`."""
-
-    def __post_init__(self) -> None:
-        _check_choice("color", self.color, Color)
-        if self.crop is not None:
-            _check_size("crop", self.crop, 2)
-        elif self.resize is None or self.resize.mode != "exact":
-            raise SpecError(
-                "preprocessing ends in images of different sizes; expected an exact resize or a "
-                "crop; give one of them"
-            )
-        low, high = self.value_range
-        if not -math.inf < low < high < math.inf:
-            raise SpecError(f"value_range is {self.value_range}; expected (low, high), low < high")
-        for label, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != self.channels:
-                raise SpecError(
-                    f"{label} has {len(values)} values for {self.channels} channel(s); "
-                    "expected one per channel"
-                )
-            if values is not None and not all(math.isfinite(value) for value in values):
-                raise SpecError(f"{label} is {values}; expected finite numbers")
-        if self.std is not None and any(value <= 0 for value in self.std):
-            raise SpecError(f"std is {self.std}; expected positive numbers")
-
-    @property
-    def channels(self) -> int:
-        """Number of channels of the model's input: 3 or 1."""
-        return 3 if self.color == "rgb" else 1
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the model's input, in pixels."""
-        if self.crop is not None:
-            return self.crop
-        height, width = self.resize.size  # type: ignore[union-attr]  # checked when made
-        return height, width
-
-    def document(self) -> dict[str, Any]:
-        """Return the part of the extractor's document that says all of this."""
-        resize = None
-        if self.resize is not None:
-            resize = {
-                "mode": self.resize.mode,
-                "size": list(self.resize.size),
-                "interpolation": self.resize.interpolation,
-                "antialias": self.resize.antialias,
-            }
-        return {
-            "resize": resize,
-            "crop": None if self.crop is None else list(self.crop),
-            "color": self.color,
-            "value_range": [float(value) for value in self.value_range],
-            "mean": None if self.mean is None else [float(value) for value in self.mean],
-            "std": None if self.std is None else [float(value) for value in self.std],
-        }
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Read back what `document` wrote.
-
-        Raises
-        ------
-        SpecError
-            If a field is missing, unknown or of an impossible value.
-        """
-        values = _take(cls, document, "preprocessing")
-        resize = values["resize"]
-        if resize is not None:
-            parts = _take(Resize, resize, "resize")
-            resize = Resize(**{**parts, "size": _numbers("resize size", parts["size"], int)})
-        crop, mean, std = values["crop"], values["mean"], values["std"]
-        low, high = _numbers("value_range", values["value_range"], float, 2)
-        return cls(
-            resize=resize,
-            crop=None if crop is None else _pair(_numbers("crop", crop, int, 2)),
-            color=values["color"],
-            value_range=(low, high),
-            mean=None if mean is None else _numbers("mean", mean, float),
-            std=None if std is None else _numbers("std", std, float),
-        )
 
 
 @dataclass(frozen=True)
@@ -176,7 +58,7 @@ class ExtractorSpec:
     """Version of the document, which the id depends on."""
 
     def __post_init__(self) -> None:
-        _check_choice("axes", self.axes, Axes)
+        check_choice("axes", self.axes, Axes)
         if self.output is not None and type(self.output) not in (int, str):
             raise SpecError(f"output is {self.output!r}; expected a number, a name or none")
         if not is_id(self.weights):
@@ -225,7 +107,7 @@ class ExtractorSpec:
             )
         for key in ("kind", "format"):
             values.pop(key, None)
-        values = _take(cls, values, "extractor")
+        values = take_fields(cls, values, "extractor")
         for key, kind in (("model", str), ("weights", str), ("layer", str), ("prefix_tokens", int)):
             if type(values[key]) is not kind:
                 raise SpecError(f"extractor {key} is {values[key]!r}; expected {kind.__name__}")
@@ -252,8 +134,8 @@ class CacheSpec:
     def __post_init__(self) -> None:
         if not is_id(self.images):
             raise SpecError(f"images id is {self.images!r}; expected 64 hex digits")
-        _check_choice("precision", self.precision, Precision)
-        _check_choice("dtype", self.dtype, StoredDtype)
+        check_choice("precision", self.precision, Precision)
+        check_choice("dtype", self.dtype, StoredDtype)
         if self.origin != "built" and not is_id(self.origin.removeprefix("imported:")):
             raise SpecError(
                 f"origin is {self.origin!r}; expected 'built' or 'imported:' and a digest"
@@ -289,8 +171,8 @@ class CacheSpec:
         """
         version = check_format(document, "cache", "a cache")
         values = {key: value for key, value in document.items() if key not in ("kind", "format")}
-        values = _take(cls, values, "cache")
-        extractor = ExtractorSpec.from_document(_mapping("extractor", values["extractor"]))
+        values = take_fields(cls, values, "cache")
+        extractor = ExtractorSpec.from_document(mapping_of("extractor", values["extractor"]))
         for key in ("images", "precision", "dtype", "origin"):
             if not isinstance(values[key], str):
                 raise SpecError(f"cache {key} is {values[key]!r}; expected text")
@@ -343,48 +225,3 @@ def shard_inputs(spec: CacheSpec, digests: Iterable[bytes]) -> str:
             "images": images_document(digests),
         }
     )
-
-
-def _check_choice(what: str, value: object, choices: Any) -> None:
-    if not isinstance(value, str) or value not in get_args(choices):
-        raise SpecError(f"{what} is {value!r}; expected one of {', '.join(get_args(choices))}")
-
-
-def _check_size(what: str, size: tuple[int, ...], length: int) -> None:
-    if len(size) != length or not all(type(n) is int and 1 <= n <= 16_384 for n in size):
-        raise SpecError(f"{what} is {size!r}; expected {length} whole number(s) from 1 to 16384")
-
-
-def _mapping(what: str, value: object) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SpecError(f"{what} is a {type(value).__name__}; expected an object")
-    return value
-
-
-def _take(cls: Any, document: object, what: str) -> dict[str, Any]:
-    mapping = _mapping(what, document)
-    expected, given = {field.name for field in fields(cls)} - {"format"}, set(mapping)
-    if expected != given:
-        raise SpecError(
-            f"{what} has fields {sorted(given)}; expected exactly {sorted(expected)}; "
-            "the document was changed, or written by another version"
-        )
-    return dict(mapping)
-
-
-def _numbers(what: str, values: object, kind: type, length: int | None = None) -> tuple[Any, ...]:
-    numeric = (int,) if kind is int else (int, float)
-    if not isinstance(values, list) or not all(type(value) in numeric for value in values):
-        raise SpecError(f"{what} is {values!r}; expected a list of numbers")
-    if length is not None and len(values) != length:
-        raise SpecError(f"{what} has {len(values)} values; expected {length}")
-    try:
-        return tuple(kind(value) for value in values)
-    except OverflowError as error:
-        raise SpecError(
-            f"{what} holds a number that is too large; expected sizes of images"
-        ) from error
-
-
-def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    return values[0], values[1]

@@ -8,7 +8,8 @@ from vfs_ops import plans
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.models import load_model
 from vfs_ops.plans import Plan
-from vfs_ops.spec import CacheSpec, ExtractorSpec, Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
+from vfs_ops.spec import CacheSpec, ExtractorSpec
 
 
 def cut_small(patch):

@@ -28,7 +28,7 @@ from vfs_ops.extract import FeatureExtractor
 from vfs_ops.ingestion import ingest
 from vfs_ops.layout import cache_key
 from vfs_ops.models import load_model
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 from vfs_ops.storage import Workspace
 from vfs_ops.values import squared_norms
 from vfs_ops.verification import verify

@@ -9,7 +9,7 @@ from vfs_ops.extract import FeatureExtractor
 from vfs_ops.forward import normalise
 from vfs_ops.images import fit
 from vfs_ops.models import load_model
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 PREPROCESSING = Preprocessing(Resize("exact", (32, 32)), None, mean=(0.5,) * 3, std=(0.5,) * 3)
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from PIL import Image
 from vfs_ops import figures
 from vfs_ops.figures import Panel, hits_figure
 from vfs_ops.geometry import Frame
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 PREPROCESSING = Preprocessing(resize=Resize("short", (64,)), crop=(56, 56))
 WHITE = Image.new("RGB", (128, 64), "white")

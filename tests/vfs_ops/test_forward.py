@@ -8,7 +8,7 @@ from torch import nn
 from vfs_ops import forward
 from vfs_ops.errors import ModelError, SpecError
 from vfs_ops.forward import check_precision, choose_device, normalise, run
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 CPU = torch.device("cpu")
 SIZE = Resize("exact", (4, 6))

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from vfs_ops.errors import RegionError
 from vfs_ops.geometry import Frame, Region, mask_to_region
 from vfs_ops.masks import pixel_mask
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 EXACT = Preprocessing(resize=Resize("exact", (224, 224)), crop=None)
 SHORT = Preprocessing(resize=Resize("short", (64,)), crop=(56, 56))

@@ -13,7 +13,7 @@ from torchvision.transforms import functional
 
 from vfs_ops import images
 from vfs_ops.errors import ImageError, SpecError
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:

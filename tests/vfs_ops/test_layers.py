@@ -9,7 +9,7 @@ from vfs_ops.errors import ModelError, NotAFeatureMapError, UnknownModelError
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.layers import LayerInfo, find_layers, list_layers
 from vfs_ops.models import load_model
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 
 def load(module, height=32, width=32):

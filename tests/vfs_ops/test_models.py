@@ -16,7 +16,7 @@ from vfs_ops.errors import (
     UnknownModelError,
 )
 from vfs_ops.models import load_model, weights_fingerprint
-from vfs_ops.spec import Preprocessing, Resize
+from vfs_ops.preprocessing import Preprocessing, Resize
 
 # Made by hand from the lengths, names, headers and bytes of two tensors.
 PINNED = "7208054219aa0fd57440e6b9b97ce21ed904b22947ac75885459d2e1ea8e61d3"

@@ -8,8 +8,8 @@ from torch import nn
 from vfs_ops.errors import ExtractorMismatchError
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.models import load_model
+from vfs_ops.preprocessing import Preprocessing, Resize
 from vfs_ops.probe import check_probe, probe, probe_image
-from vfs_ops.spec import Preprocessing, Resize
 
 
 def test_the_probe_image_never_changes():

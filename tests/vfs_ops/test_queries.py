@@ -20,8 +20,8 @@ from vfs_ops.errors import (
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.ingestion import ingest
 from vfs_ops.models import load_model
+from vfs_ops.preprocessing import Preprocessing, Resize
 from vfs_ops.queries import RegionCroppedWarning, query_from_image, query_from_row
-from vfs_ops.spec import Preprocessing, Resize
 
 BOX = [(16.0, 12.0, 48.0, 36.0)]
 

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from vfs_ops.canonical import canonical_json, document_id
 from vfs_ops.errors import DamagedError, NewerFormatError, SpecError
-from vfs_ops.spec import (
-    NULL_DIGEST,
-    CacheSpec,
-    ExtractorSpec,
-    Preprocessing,
-    Resize,
-    images_document,
-    shard_inputs,
-)
+from vfs_ops.preprocessing import Preprocessing, Resize
+from vfs_ops.spec import NULL_DIGEST, CacheSpec, ExtractorSpec, images_document, shard_inputs
 
 LITE = Preprocessing(
     resize=Resize("short", (256,), "bicubic"),
