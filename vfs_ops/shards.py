@@ -44,16 +44,16 @@ def encode_features(stored: NDArray[np.floating], plan: Plan) -> bytes:
     per_chunk = plan.images_per_chunk
     index = np.full((plan.chunks_per_shard, 2), _ABSENT, dtype="<u8")
     little = np.ascontiguousarray(stored, dtype=np.dtype(plan.dtype).newbyteorder("<"))
-    parts: list[bytes] = []
+    flat, size = little.reshape(-1).view(np.uint8), per_chunk * plan.image_bytes
+    parts: list[bytes | memoryview] = []
     offset = 0
-    for number, start in enumerate(range(0, len(little), per_chunk)):
-        chunk = little[start : start + per_chunk].tobytes()
-        chunk += bytes(per_chunk * plan.image_bytes - len(chunk))  # the last one is padded
-        if plan.codec == "zstd":
-            chunk = bytes(Zstd(level=_ZSTD_LEVEL).encode(chunk))
-        index[number] = offset, len(chunk)
-        offset += len(chunk)
-        parts.append(chunk)
+    for number, start in enumerate(range(0, flat.size, size)):
+        chunk = flat[start : start + size]
+        chunk = np.pad(chunk, (0, size - chunk.size)) if chunk.size < size else chunk
+        encoded = Zstd(level=_ZSTD_LEVEL).encode(chunk) if plan.codec == "zstd" else chunk.data
+        index[number] = offset, len(encoded)
+        offset += len(encoded)
+        parts.append(encoded)
     table = index.tobytes()
     return b"".join([*parts, table, crc32c(table).to_bytes(_CRC_BYTES, "little")])
 

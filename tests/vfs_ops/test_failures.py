@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from botocore import exceptions
 from yarl import URL
 
 from vfs_ops.errors import (
@@ -76,7 +77,6 @@ def test_errors_of_http_are_typed(raised: Exception, error: type[Exception]) -> 
 
 
 def test_errors_of_s3_are_typed() -> None:
-    exceptions = pytest.importorskip("botocore.exceptions")
     for raised, error in (
         (exceptions.NoCredentialsError(), AccessError),
         (exceptions.PartialCredentialsError(provider="env", cred_var="x"), AccessError),

@@ -5,11 +5,10 @@ import threading
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import s3fs
 
 from vfs_ops import locations
 from vfs_ops.storage import Workspace
-
-s3fs = pytest.importorskip("s3fs")
 
 
 class Bucket(http.server.BaseHTTPRequestHandler):
