@@ -132,7 +132,8 @@ def test_an_interrupt_keeps_finished_shards(dataset, extractor):
 
     with pytest.raises(KeyboardInterrupt):
         build(dataset, extractor, progress=interrupt)
-    assert all(cache.finished_shards >= 2 for cache in plan_build(dataset, extractor))
+    # six batches are computed, of which three may not be stored yet: one shard is, at least
+    assert all(1 <= cache.finished_shards < 4 for cache in plan_build(dataset, extractor))
     assert [thread for thread in threading.enumerate() if thread.name.startswith("vfs-")] == []
 
 

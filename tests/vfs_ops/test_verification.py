@@ -73,6 +73,14 @@ def test_shards_that_disagree_with_themselves_are_found(cache):
     ]
 
 
+def test_a_shard_of_other_images_is_found(cache):
+    forged = replace(cache.receipts[2], inputs="0" * 64)
+    problems = verify(replace(cache, receipts=(*cache.receipts[:2], forged, cache.receipts[3])))
+    assert (2, "was computed from other images or settings") in [
+        (problem.shard, problem.what) for problem in problems
+    ]
+
+
 @pytest.mark.parametrize("name", small_objects())
 def test_every_changed_or_missing_document_is_found(cache, name):
     key = f"{cache_key(cache.id)}/{name}"
