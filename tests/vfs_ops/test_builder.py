@@ -148,7 +148,8 @@ def test_a_killed_process_leaves_a_build_that_goes_on(dataset, photos, tmp_path,
         from vfs_ops.storage import Workspace
         cut_small(pytest.MonkeyPatch())
         dataset = open_dataset(Workspace.at({dataset.workspace.url!r}), {dataset.id!r})
-        builder.build(dataset, make_extractor(), progress=lambda progress: time.sleep(0.3))
+        hang = lambda progress: time.sleep(600 if progress.done >= 40 else 0)
+        builder.build(dataset, make_extractor(), progress=hang)
     """
     child = subprocess.Popen([sys.executable, "-W", "error", "-c", textwrap.dedent(script)])
     receipts = Path(dataset.workspace.url.removeprefix("file://")) / "caches"
