@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
+import secrets
 import shutil
 
 import pytest
 from makers import cut_small, make_extractor, write_photos
+from s3_server import environment, running_s3
 
 from vfs_ops import builder
 from vfs_ops.caches import open_cache
@@ -30,6 +32,42 @@ def photos(tmp_path_factory):
 def workspace(tmp_path):
     """Return an empty local workspace."""
     return Workspace.at(str(tmp_path / "workspace"))
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Return a running S3 server: Ceph where it is installed, else moto."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server):
+    """Return the name of a bucket in which every test has a folder of its own."""
+    return s3_server.new_bucket()
+
+
+@pytest.fixture
+def s3_environment(s3_server):
+    """Set the environment by which everything finds the S3 server, child processes too."""
+    with environment(s3_server.environment()):
+        yield s3_server
+
+
+@pytest.fixture
+def s3_workspace(s3_environment, s3_bucket):
+    """Return an empty workspace on the S3 server."""
+    return Workspace.at(f"s3://{s3_bucket}/{secrets.token_hex(8)}")
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def any_workspace(request, tmp_path):
+    """Return an empty workspace on every kind of store that can be written."""
+    if request.param == "file":
+        return Workspace.at(str(tmp_path / "any workspace"))
+    if request.param == "memory":
+        return Workspace.in_memory()
+    return request.getfixturevalue("s3_workspace")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ GONE: Final = (404, 410)
 
 _REFUSED: Final = (401, 403, 407)
 
+_PRECONDITION_FAILED: Final = 412
+
 _CLIENT_ERRORS: Final = (
     ("aiohttp", "ClientError"),
     ("azure.core.exceptions", "AzureError"),
@@ -83,6 +85,13 @@ def status_error(status: int, what: str) -> VfsError:
     if status in _REFUSED:
         return AccessError(f"{what}: access refused (HTTP status {status}); check credentials")
     return UnavailableError(f"{what}: no answer (HTTP status {status}); try again later")
+
+
+def already_there(error: BaseException) -> bool:
+    """Tell whether a create-only write failed since the object exists: HTTP status 412 on S3."""
+    response = getattr(error.__cause__, "response", None) or {}
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return isinstance(error, FileExistsError) or status == _PRECONDITION_FAILED
 
 
 def _loaded_client_errors() -> tuple[type[Exception], ...]:

@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vfs_ops.canonical import check_name
 from vfs_ops.errors import AccessError, InvalidNameError, StorageError
-from vfs_ops.failures import storage_errors
+from vfs_ops.failures import already_there, storage_errors
 from vfs_ops.locations import FileStat, Folder
 from vfs_ops.urls import WORKSPACE_PROTOCOLS, normalize_url
 
@@ -87,7 +87,9 @@ class Workspace(Folder):
             try:
                 with self._memory_lock():
                     self.filesystem.pipe_file(path, data, mode="create")
-            except FileExistsError:
+            except OSError as error:
+                if not already_there(error):
+                    raise
                 return False
             return True
 

@@ -1,0 +1,114 @@
+"""An S3 server for tests, and the environment in which users' tools find it.
+
+Ceph where it is installed (and where ``VFS_TESTS_REQUIRE`` names it), else moto, which is no proof:
+it takes any secret for right.
+"""
+
+import contextlib
+import itertools
+import json
+import secrets
+from dataclasses import dataclass, field
+
+import fsspec
+import pytest
+import requirements
+from ceph import free_port, running_ceph
+
+from vfs_ops import locations
+
+_CACHED = ("s3", "http", "https")
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server; `kind` is "ceph" or "moto"."""
+
+    kind: str
+    endpoint: str
+    _numbers: itertools.count = field(default_factory=itertools.count)
+
+    def environment(self, user="dev", endpoint=None):
+        """Return the variables by which AWS's tools, s3fs among them, reach the server."""
+        return {
+            "AWS_ENDPOINT_URL": endpoint or self.endpoint,
+            "AWS_ACCESS_KEY_ID": f"{user}key",
+            "AWS_SECRET_ACCESS_KEY": f"{user}secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
+
+    def client(self):
+        """Return an s3fs file system of the owner of all buckets, straight to the server."""
+        return fsspec.filesystem(
+            "s3",
+            key="devkey",
+            secret="devsecret",
+            endpoint_url=self.endpoint,
+            client_kwargs={"region_name": "us-east-1"},
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+
+    def new_bucket(self, *, public=()):
+        """Make a bucket; `public` are the actions that anybody may do: "s3:GetObject", …"""
+        name = f"bucket-{next(self._numbers)}-{secrets.token_hex(4)}"
+        client = self.client()
+        client.call_s3("create_bucket", Bucket=name)
+        if public:
+            statement = {
+                "Effect": "Allow",
+                "Principal": "*",
+                "Action": list(public),
+                "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"],
+            }
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            client.call_s3("put_bucket_policy", Bucket=name, Policy=policy)
+        return name
+
+
+@contextlib.contextmanager
+def running_s3():
+    """Start Ceph, or moto where it is not installed; stop it at the end."""
+    if requirements.available("ceph"):
+        with running_ceph() as endpoint:
+            yield S3Server("ceph", endpoint)
+        return
+    with running_moto() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_moto():
+    """Start moto in this process."""
+    from moto.server import ThreadedMotoServer
+
+    port = free_port()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    try:
+        yield S3Server("moto", f"http://127.0.0.1:{port}")
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def environment(variables):
+    """Set variables of the environment, and let file systems be made anew, here and afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        forget_file_systems()
+        yield
+    forget_file_systems()
+
+
+def forget_file_systems():
+    """Drop fsspec's instances, which hold connections and credentials of what was set before."""
+    locations._filesystem.cache_clear()
+    for protocol in _CACHED:
+        fsspec.get_filesystem_class(protocol).clear_instance_cache()
