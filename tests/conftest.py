@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from makers import cut_small, make_extractor, write_photos
+from proxy import running_proxy
 from s3_server import environment, running_s3
 
 from vfs_ops import builder
@@ -58,6 +59,16 @@ def s3_environment(s3_server):
 def s3_workspace(s3_environment, s3_bucket):
     """Return an empty workspace on the S3 server."""
     return Workspace.at(f"s3://{s3_bucket}/{secrets.token_hex(8)}")
+
+
+@pytest.fixture
+def s3_proxy(s3_environment):
+    """Return a proxy before the S3 server, and lead everything that asks for s3:// through it."""
+    with (
+        running_proxy(s3_environment.endpoint) as proxy,
+        environment(s3_environment.environment(endpoint=proxy.url)),
+    ):
+        yield proxy
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
