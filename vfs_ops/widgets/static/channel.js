@@ -1,0 +1,102 @@
+/** Requests to Python with ids, their answers, and what Python says unasked. */
+
+const PATIENCE = 4000; // ms without a word from the kernel before that is said
+
+/** The kernel that a request was sent to will never answer it. */
+export class KernelGone extends Error {}
+
+/**
+ * One widget's line to its Python side.
+ *
+ * Python answers `{kind: "answer", id, value}` or `{kind: "error", id, message}`, and sends
+ * `{kind: "event", name, value}` on its own; each with binary buffers.
+ */
+export class Channel {
+  /** @param {*} model The model that anywidget gives to `render`. */
+  constructor(model) {
+    this.model = model;
+    this.waiting = new Map();
+    this.listeners = new Map();
+    this.nextId = 1;
+    this.silence = null;
+    /** Called with "silent" when the kernel does not answer, "gone" when it ended, "ok" when it does. */
+    this.onState = () => {};
+    this.receive = this.receive.bind(this);
+    this.changed = this.changed.bind(this);
+    model.on("msg:custom", this.receive);
+    model.on("comm_live_update", this.changed); // hosts built on ipywidgets tell of restarts
+  }
+
+  /**
+   * Ask Python.
+   * @param {string} name Which handler is to answer.
+   * @param {Object} [value] What JSON can hold.
+   * @param {ArrayBuffer[]} [buffers]
+   * @returns {Promise<{value: Object, buffers: DataView[]}>} Rejected with what Python raised.
+   */
+  request(name, value = {}, buffers = []) {
+    const id = this.nextId++;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.silence ??= setTimeout(() => this.onState("silent"), PATIENCE);
+      this.send(id, name, value, buffers);
+    });
+  }
+
+  /** Call `listener(value, buffers)` on each event of a name. */
+  on(name, listener) {
+    this.listeners.set(name, listener);
+  }
+
+  /** Stop listening; whoever waits is told so. */
+  close() {
+    this.model.off("msg:custom", this.receive);
+    this.model.off("comm_live_update", this.changed);
+    clearTimeout(this.silence);
+    this.waiting.clear();
+  }
+
+  receive(message, buffers = []) {
+    clearTimeout(this.silence);
+    this.silence = null;
+    this.onState("ok");
+    if (message.kind === "event") {
+      this.listeners.get(message.name)?.(message.value, buffers);
+    } else if (this.waiting.has(message.id)) {
+      const { resolve, reject } = this.waiting.get(message.id);
+      this.waiting.delete(message.id);
+      if (message.kind === "answer") resolve({ value: message.value, buffers });
+      else reject(new Error(message.message));
+    }
+    if (this.waiting.size) this.silence ??= setTimeout(() => this.onState("silent"), PATIENCE);
+  }
+
+  send(id, name, value, buffers) {
+    try {
+      this.model.send({ kind: "request", id, name, value }, undefined, buffers);
+    } catch {
+      this.end(); // a closed connection throws
+    }
+  }
+
+  /** The line was cut or mended: give up what was asked, and see whether somebody is there. */
+  changed() {
+    clearTimeout(this.silence);
+    this.abandon();
+    this.silence = setTimeout(() => this.end(), PATIENCE / 2);
+    this.send(this.nextId++, "ping", {}, []);
+  }
+
+  end() {
+    clearTimeout(this.silence);
+    this.silence = null;
+    this.onState("gone");
+    this.abandon();
+  }
+
+  abandon() {
+    const waiting = [...this.waiting.values()];
+    this.waiting.clear();
+    for (const { reject } of waiting) reject(new KernelGone("The kernel ended."));
+  }
+}
