@@ -12,9 +12,10 @@ from numcodecs import Zstd
 
 from vfs_ops.caches import Cache, open_cache
 from vfs_ops.commits import commit, read_commit
+from vfs_ops.completeness import finished_shards
 from vfs_ops.datasets import Dataset
 from vfs_ops.errors import ImageError, SourceError
-from vfs_ops.layout import begin, read_plan, read_probe, read_receipts
+from vfs_ops.layout import begin, read_plan, read_probe
 from vfs_ops.pipeline import PendingCache, available_threads, compute_shards
 from vfs_ops.plans import Codec, Plan, choose_sizes
 from vfs_ops.probe import check_probe, probe
@@ -117,7 +118,7 @@ def plan_build(
                 versions=_versions(),
             )
         complete = read_commit(workspace, spec.id) is not None
-        done = plan.shard_count if complete else len(read_receipts(workspace, plan))
+        done = plan.shard_count if complete else len(finished_shards(workspace, plan))
         planned.append(PlannedCache(spec, plan, done, complete))
     return planned
 
@@ -203,7 +204,7 @@ def _begin(
         stored = read_probe(workspace, plan)
         what = f"the unfinished cache {plan.cache[:12]} and this model"
         check_probe(stored, probes[layer], what, cache.spec.precision)
-        done = frozenset(read_receipts(workspace, plan))
+        done = frozenset(finished_shards(workspace, plan))
         pending.append(PendingCache(layer, cache.spec, plan, done))
     return pending
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from vfs_ops.canonical import parse_json
 from vfs_ops.commits import Commit, read_commit, read_committed_receipts
+from vfs_ops.completeness import finished_shards
 from vfs_ops.datasets import Dataset, open_dataset
 from vfs_ops.errors import (
     DamagedError,
@@ -24,7 +26,6 @@ from vfs_ops.layout import (
     decode_plan,
     features_key,
     read_probe,
-    read_receipts,
     read_spec,
     sha256,
     sq_norm_key,
@@ -59,8 +60,8 @@ class Cache:
     workspace: Workspace
     spec: CacheSpec
     plan: Plan
-    receipts: tuple[Receipt, ...]
-    """One per shard, in order."""
+    receipts: Sequence[Receipt]
+    """One per shard, in order; each is made when it is looked at."""
     dataset: Dataset
     """A dataset with these images."""
     commit: Commit
@@ -262,7 +263,7 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
     stored = workspace.read(cache_key(cache_id, "plan.json"))
     plan = decode_plan(stored)
     if commit is None:
-        done = len(read_receipts(workspace, plan))
+        done = len(finished_shards(workspace, plan))
         raise IncompleteError(
             f"cache {cache_id[:12]} is not finished: {done} of {plan.shard_count} shards are "
             "there; build it again to compute the rest"
@@ -278,7 +279,7 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
             f"{dataset.images_id[:12]}) and cache {cache_id[:12]} is of {plan.images} "
             f"({spec.images[:12]}); give the dataset that the cache was built for"
         )
-    return Cache(workspace, spec, plan, tuple(receipts), dataset, commit)
+    return Cache(workspace, spec, plan, receipts, dataset, commit)
 
 
 def _check_documents(workspace: Workspace, spec: CacheSpec, plan: Plan, commit: Commit) -> None:

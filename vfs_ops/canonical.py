@@ -20,6 +20,7 @@ FORMATS: Final = MappingProxyType(
         "plan": 1,
         "receipt": 1,
         "complete": 1,
+        "claim": 1,
         "entry": 1,
         "index": 1,
     }

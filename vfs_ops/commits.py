@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vfs_ops.canonical import FORMATS, canonical_json, check_format, parse_json
+from vfs_ops.completeness import check_rows, finished_shards, read_receipts
 from vfs_ops.errors import DamagedError, IncompleteError
-from vfs_ops.layout import cache_key, check_rows, create_or_match, read_receipts, sha256
+from vfs_ops.layout import cache_key, create_or_match, sha256
 from vfs_ops.plans import Plan
-from vfs_ops.receipts import Receipt, decode_receipts, encode_receipts
+from vfs_ops.receipts import Receipt, ReceiptTable, decode_receipts, encode_receipts
 from vfs_ops.storage import Workspace
 
 
@@ -61,15 +62,15 @@ def commit(workspace: Workspace, plan: Plan) -> Commit:
     IncompleteError
         If a shard has no receipt.
     """
-    receipts = read_receipts(workspace, plan)
-    missing = plan.shard_count - len(receipts)
-    if missing:
+    finished = len(finished_shards(workspace, plan))
+    if finished < plan.shard_count:
         raise IncompleteError(
-            f"cache {plan.cache[:12]} has {len(receipts)} of {plan.shard_count} shards; "
+            f"cache {plan.cache[:12]} has {finished} of {plan.shard_count} shards; "
             "build it again to compute the rest"
         )
     table_key = cache_key(plan.cache, "receipts.parquet")
-    workspace.create(table_key, encode_receipts(receipts.values()))
+    receipts = read_receipts(workspace, plan, range(plan.shard_count))
+    workspace.create(table_key, encode_receipts(receipts))
     objects = {
         name: sha256(workspace.read(f"{cache_key(plan.cache)}/{name}")) for name in small_objects()
     }
@@ -98,7 +99,7 @@ def read_commit(workspace: Workspace, cache_id: str) -> Commit | None:
     return Commit(cache_id, objects)
 
 
-def read_committed_receipts(workspace: Workspace, plan: Plan, commit: Commit) -> list[Receipt]:
+def read_committed_receipts(workspace: Workspace, plan: Plan, commit: Commit) -> ReceiptTable:
     """Read the receipts of a finished cache in one request, checked against its commit.
 
     Raises
@@ -109,7 +110,14 @@ def read_committed_receipts(workspace: Workspace, plan: Plan, commit: Commit) ->
     name = "receipts.parquet"
     data = commit.check(name, workspace.read(cache_key(plan.cache, name)))
     receipts = decode_receipts(data, plan)
-    check_rows(plan, receipts)
-    if any(receipt.shard != shard for shard, receipt in enumerate(receipts)):
-        raise DamagedError(f"{name} of cache {plan.cache[:12]} lacks shards; mirror again")
+    check_rows(plan, _in_order(plan, receipts))
     return receipts
+
+
+def _in_order(plan: Plan, receipts: ReceiptTable) -> Iterator[Receipt]:
+    for shard, receipt in enumerate(receipts):
+        if receipt.shard != shard:
+            raise DamagedError(
+                f"receipts.parquet of cache {plan.cache[:12]} lacks shards; mirror again"
+            )
+        yield receipt

@@ -70,6 +70,10 @@ class FeatureRangeError(InputError):
     """Features that the stored dtype cannot hold; float32 can."""
 
 
+class TooLargeError(InputError):
+    """Work that needs more memory than there is; the message names both numbers."""
+
+
 # --- What was asked for is not there. ---
 
 
@@ -135,6 +139,13 @@ class AccessError(StorageError):
 
 class UnavailableError(StorageError):
     """The storage or network did not answer; trying again later may work."""
+
+
+# --- The machines that compute are gone: run again to go on. ---
+
+
+class ClusterError(VfsError):
+    """The scheduler or the workers of a cluster are gone, or do not fit this installation."""
 
 
 # --- The installation lacks something. ---

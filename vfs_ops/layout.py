@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -221,24 +221,6 @@ def write_receipt(workspace: Workspace, cache_id: str, receipt: Receipt) -> Rece
     return Receipt.decode(workspace.read(key))
 
 
-def read_receipts(workspace: Workspace, plan: Plan) -> dict[int, Receipt]:
-    """Read the receipts there are, by shard.
-
-    Raises
-    ------
-    DamagedError
-        If one does not fit the plan.
-    """
-    receipts: dict[int, Receipt] = {}
-    for name in workspace.names(cache_key(plan.cache, "receipts")):
-        receipt = Receipt.decode(workspace.read(cache_key(plan.cache, "receipts", name)))
-        if not receipt_key(plan.cache, receipt.shard).endswith(f"/{name}"):
-            raise DamagedError(f"receipt {name} speaks of shard {receipt.shard}; run verify")
-        receipts[receipt.shard] = receipt
-    check_rows(plan, receipts.values())
-    return receipts
-
-
 def read_spec(workspace: Workspace, cache_id: str) -> CacheSpec:
     """Read what a cache is, and check that its id is the digest of that.
 
@@ -258,25 +240,6 @@ def read_spec(workspace: Workspace, cache_id: str) -> CacheSpec:
     if spec.id != cache_id:
         raise DamagedError(f"cache.json of {cache_id[:12]} has digest {spec.id[:12]}; mirror again")
     return spec
-
-
-def check_rows(plan: Plan, receipts: Iterable[Receipt]) -> None:
-    """Refuse receipts that do not cover what the plan says.
-
-    Raises
-    ------
-    DamagedError
-        If one covers other rows, or has another number of chunks.
-    """
-    for receipt in receipts:
-        chunks = -(-(receipt.stop - receipt.start) // plan.images_per_chunk)
-        rows = (receipt.start, receipt.stop)
-        expected = plan.shard_rows(receipt.shard)
-        if rows != (expected.start, expected.stop) or chunks != len(receipt.chunk_checksums):
-            raise DamagedError(
-                f"the receipt of shard {receipt.shard} covers rows {rows[0]} to {rows[1]} in "
-                f"{len(receipt.chunk_checksums)} chunks, which is not the plan's; run verify"
-            )
 
 
 def create_or_match(workspace: Workspace, cache_id: str, name: str, data: bytes) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from itertools import islice
+from typing import Any, Final, Self, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,8 @@ from vfs_ops.canonical import FORMATS, canonical_json, check_format, is_id, pars
 from vfs_ops.errors import DamagedError
 from vfs_ops.parquet_files import ROW_GROUP_ROWS, open_footer, read_groups
 from vfs_ops.plans import Plan
+
+_AT_ONCE: Final = 256  # receipts that are Python objects at a time
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Receipt:
     """Where it was made."""
     finished: str
     """When, ISO 8601 in UTC."""
+    device: str = ""
+    """What computed it, with the library's version; empty in receipts that do not tell. Equal
+    devices on one host compute equal bits."""
     format: int = FORMATS["receipt"]
     """Version of the record."""
 
@@ -59,6 +65,7 @@ class Receipt:
             and type(self.seconds) in (int, float)
             and isinstance(self.host, str)
             and isinstance(self.finished, str)
+            and isinstance(self.device, str)
         )
         if not sound:
             raise DamagedError(f"the receipt of shard {self.shard!r} is malformed; run verify")
@@ -89,6 +96,7 @@ class Receipt:
     @classmethod
     def _from_values(cls, document: Mapping[str, Any]) -> Self:
         values: dict[str, Any] = {field.name: document.get(field.name) for field in fields(cls)}
+        values["device"] = document.get("device", "")
         checksums, invalid = values["chunk_checksums"], values["invalid"]
         pairs = all(
             len(pair) == 2 and type(pair[0]) is int and isinstance(pair[1], str) for pair in invalid
@@ -115,28 +123,73 @@ def _schema() -> pa.Schema:
         "seconds": pa.float64(),
         "host": text,
         "finished": text,
+        "device": text,
         "format": number,
     }
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
+class ReceiptTable(Sequence[Receipt]):
+    """Receipts that are Python objects only while they are looked at.
+
+    The receipts of 20,000 shards take some megabytes so, and a hundred as objects.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.combine_chunks()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"<ReceiptTable: {len(self)} receipts>"
+
+    @overload
+    def __getitem__(self, place: int) -> Receipt: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Receipt, ...]: ...
+    def __getitem__(self, place: int | slice) -> Receipt | tuple[Receipt, ...]:
+        if isinstance(place, slice):
+            return tuple(self[number] for number in range(*place.indices(len(self))))
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"receipt {place} of {len(self)}")
+        return next(self._receipts(place % len(self), 1))
+
+    def __iter__(self) -> Iterator[Receipt]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self._receipts(start, _AT_ONCE)
+
+    def _receipts(self, start: int, count: int) -> Iterator[Receipt]:
+        for row in self._table.slice(start, count).to_pylist():
+            if len(row["invalid_rows"]) != len(row["invalid_reasons"]):
+                raise DamagedError(
+                    f"the receipt of shard {row['shard']} gives not every invalid row a reason; "
+                    "run verify"
+                )
+            pairs = tuple(zip(row["invalid_rows"], row["invalid_reasons"], strict=True))
+            yield Receipt._from_values({**row, "invalid": pairs})
+
+
 def encode_receipts(receipts: Iterable[Receipt]) -> bytes:
-    """Return all receipts of a cache as one Parquet file, in order of shards."""
-    rows = [
-        {
-            **vars(receipt),
-            "invalid_rows": [row for row, _ in receipt.invalid],
-            "invalid_reasons": [reason for _, reason in receipt.invalid],
-        }
-        for receipt in sorted(receipts, key=lambda receipt: receipt.shard)
-    ]
-    buffer = io.BytesIO()
-    table = pa.Table.from_pylist(rows, _schema())
+    """Return all receipts of a cache, given in order of shards, as one Parquet file."""
+    buffer, schema, upcoming = io.BytesIO(), _schema(), iter(receipts)
+    parts: list[pa.RecordBatch] = []
+    while some := list(islice(upcoming, _AT_ONCE)):
+        rows = [
+            {
+                **vars(receipt),
+                "invalid_rows": [row for row, _ in receipt.invalid],
+                "invalid_reasons": [reason for _, reason in receipt.invalid],
+            }
+            for receipt in some
+        ]
+        parts.append(pa.RecordBatch.from_pylist(rows, schema))
+    table = pa.Table.from_batches(parts, schema)
     pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     return buffer.getvalue()
 
 
-def decode_receipts(data: bytes, plan: Plan) -> list[Receipt]:
+def decode_receipts(data: bytes, plan: Plan) -> ReceiptTable:
     """Read back what `encode_receipts` wrote; columns that are not known are left out.
 
     Parameters
@@ -157,17 +210,17 @@ def decode_receipts(data: bytes, plan: Plan) -> list[Receipt]:
         raise DamagedError(
             f"{what} holds {footer.num_rows} receipts, not {plan.shard_count}; run verify"
         )
-    missing = set(schema.names) - set(footer.schema.to_arrow_schema().names)
+    stored = set(footer.schema.to_arrow_schema().names)
+    names = [name for name in schema.names if name in stored or name != "device"]
+    missing = set(names) - stored
     if missing:
         raise DamagedError(f"{what} has no column {sorted(missing)[0]}; run verify")
     groups = range(footer.num_row_groups)
-    table = read_groups(pa.BufferReader(data), footer, groups, schema.names, what)
+    table = read_groups(pa.BufferReader(data), footer, groups, names, what)
+    if "device" not in names:  # written before receipts told it
+        place = schema.names.index("device")
+        empty = pa.array([""] * table.num_rows, pa.string())
+        table = table.add_column(place, schema.field("device"), empty)
     if table.schema.types != schema.types or any(column.null_count for column in table.columns):
         raise DamagedError(f"{what} holds values of other types than receipts have; run verify")
-    receipts = []
-    for row in table.to_pylist():
-        if len(row["invalid_rows"]) != len(row["invalid_reasons"]):
-            raise DamagedError(f"{what} gives not every invalid row a reason; run verify")
-        pairs = tuple(zip(row["invalid_rows"], row["invalid_reasons"], strict=True))
-        receipts.append(Receipt._from_values({**row, "invalid": pairs}))
-    return receipts
+    return ReceiptTable(table)

@@ -9,6 +9,7 @@ import zarr
 from makers import make_cache_spec, make_plan, random_maps
 
 from vfs_ops import commits, layout
+from vfs_ops.completeness import read_receipt
 from vfs_ops.errors import (
     DamagedError,
     IncompleteError,
@@ -207,4 +208,4 @@ def test_documents_that_were_changed_are_found(workspace):
     receipt = layout.cache_key(SPEC.id, "receipts", "00001.json")
     workspace.replace(receipt, workspace.read(receipt).replace(b'"stop":64', b'"stop":63'))
     with pytest.raises(DamagedError, match="rows 32 to 63"):
-        layout.read_receipts(workspace, plan)
+        read_receipt(workspace, plan, 1)

@@ -1,5 +1,8 @@
 import dataclasses
+import io
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from makers import make_plan
 
@@ -34,11 +37,14 @@ def test_single_receipts_round_trip():
 
 def test_all_receipts_round_trip_in_order_of_shards():
     first = make_receipt(shard=0, start=0, stop=64, invalid=())
-    assert decode_receipts(encode_receipts([make_receipt(), first]), TWO) == [first, make_receipt()]
+    assert list(decode_receipts(encode_receipts([first, make_receipt()]), TWO)) == [
+        first,
+        make_receipt(),
+    ]
 
 
 def test_fields_of_later_versions_are_left_out():
-    later = make_receipt().encode().replace(b'"shard":2', b'"shard":2,"worker":"w1"')
+    later = make_receipt().encode().replace(b'"shard":2', b'"shard":2,"mood":"good"')
     assert Receipt.decode(later) == make_receipt()
 
 
@@ -91,3 +97,23 @@ def test_newer_receipts_are_refused():
 def test_impossible_receipts_are_refused(changes):
     with pytest.raises(DamagedError):
         dataclasses.replace(make_receipt(), **changes)
+
+
+def test_a_table_is_a_sequence_of_receipts():
+    first = make_receipt(shard=0, start=0, stop=64, invalid=())
+    table = decode_receipts(encode_receipts([first, make_receipt()]), TWO)
+    assert (len(table), table[0], table[-1]) == (2, first, make_receipt())
+    assert table[1:] == (make_receipt(),)
+    with pytest.raises(IndexError):
+        table[2]
+
+
+def test_receipts_that_tell_no_device_are_read():
+    one = make_plan(images=32, images_per_shard=32)
+    receipt = make_receipt(shard=0, start=0, stop=32, invalid=(), device="cpu")
+    table = pq.read_table(pa.BufferReader(encode_receipts([receipt]))).drop_columns("device")
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    assert decode_receipts(buffer.getvalue(), one)[0] == dataclasses.replace(receipt, device="")
+    older = receipt.encode().replace(b'"device":"cpu",', b"")
+    assert Receipt.decode(older).device == ""
