@@ -1,26 +1,45 @@
 """The catalog of a workspace: named entries for datasets and caches, as small static JSON."""
 
+from catalog.about import About, Licences
 from catalog.entries import Entry
+from catalog.index import rebuild_index
+from catalog.listing import find_all
 from catalog.lookup import (
     Contents,
+    DeprecatedWarning,
+    Located,
     find,
     list_entries,
     list_versions,
+    locate,
     open_cache,
     open_dataset,
     read_contents,
 )
-from catalog.registration import register_cache, register_dataset
+from catalog.lookup import open_reference as open  # noqa: A004  # as catalog.open it reads well
+from catalog.marking import deprecate, set_alias
+from catalog.registration import describe, register_cache, register_dataset
 
 __all__ = [
+    "About",
     "Contents",
+    "DeprecatedWarning",
     "Entry",
+    "Licences",
+    "Located",
+    "deprecate",
+    "describe",
     "find",
+    "find_all",
     "list_entries",
     "list_versions",
+    "locate",
+    "open",
     "open_cache",
     "open_dataset",
     "read_contents",
+    "rebuild_index",
     "register_cache",
     "register_dataset",
+    "set_alias",
 ]

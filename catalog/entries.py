@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
+from catalog.about import About
 from vfs_ops.canonical import FORMATS, canonical_json, check_format, check_name, is_id
 from vfs_ops.errors import DamagedError
 
 EntryType = Literal["dataset", "cache"]
 
-INDEX_KEY: Final = "catalog/index.json"
-_FIELDS: Final = ("type", "name", "version", "id", "created", "facts")
+_FIELDS: Final = ("type", "name", "version", "id", "created", "facts", "about", "built")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,12 @@ class Entry:
     created: str
     """ISO 8601 in UTC."""
     facts: Mapping[str, Any]
-    """What a listing shows, as JSON values, which need not be what this version writes. For a
-    cache: dataset, model, layer, grid, …; those that this version does not know are kept."""
+    """What the dataset or cache itself says; see `catalog.facts`. Facts that this version does not
+    know are kept."""
+    about: Mapping[str, Any] = field(default_factory=lambda: About().document())
+    """What people say; see `About`, and `About.of` to read it."""
+    built: Mapping[str, Any] = field(default_factory=dict)
+    """``by``: who registered it; ``flow_run``: in which run of a flow, or None."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the record that this version does not know."""
     format: int = FORMATS["entry"]
@@ -41,10 +45,9 @@ class Entry:
             self.type in get_args(EntryType)
             and type(self.version) is int
             and 1 <= self.version < 100_000
-            and isinstance(self.id, str)
             and is_id(self.id)
             and isinstance(self.created, str)
-            and isinstance(self.facts, Mapping)
+            and all(isinstance(each, Mapping) for each in (self.facts, self.about, self.built))
         )
         if not sound:
             raise DamagedError(f"the catalog's entry {self.name!r} is malformed; register it again")
@@ -54,18 +57,18 @@ class Entry:
         """The key of the record."""
         return entry_key(self.type, self.name, self.version)
 
+    @property
+    def reference(self) -> str:
+        """What names this very version: ``name@version``."""
+        return f"{self.name}@{self.version}"
+
     def document(self) -> dict[str, Any]:
         """Return what is stored."""
         return {
             **self.more,
             "kind": "entry",
             "format": self.format,
-            "type": self.type,
-            "name": self.name,
-            "version": self.version,
-            "id": self.id,
-            "created": self.created,
-            "facts": dict(self.facts),
+            **{name: getattr(self, name) for name in _FIELDS},
         }
 
     def encode(self) -> bytes:
@@ -87,29 +90,21 @@ class Entry:
         ------
         NewerFormatError
             If it is of a newer format.
-        DamagedError, InvalidNameError
+        DamagedError
             If it is no entry.
         """
+        from catalog.schema import check_entry
+
         if not isinstance(document, Mapping):
             raise DamagedError(f"{what} is no JSON object; register it again")
         version = check_format(document, "entry", what)
-        missing = [name for name in _FIELDS if name not in document]
-        if missing or not isinstance(document["name"], str):
-            raise DamagedError(f"{what} lacks {missing or 'a name'}; register it again")
+        check_entry(document, what)
         known = {name: document[name] for name in _FIELDS}
-        more = {
-            name: value
-            for name, value in document.items()
-            if name not in (*_FIELDS, "kind", "format")
-        }
+        others = (*_FIELDS, "kind", "format")
+        more = {name: value for name, value in document.items() if name not in others}
         return cls(**known, more=more, format=version)
-
-
-def entry_folder(kind: EntryType, name: str = "") -> str:
-    """Return the key of the folder of all entries of a kind, or of one name's versions."""
-    return "/".join(part for part in ("catalog", f"{kind}s", name) if part)
 
 
 def entry_key(kind: EntryType, name: str, version: int) -> str:
     """Return the key of one record."""
-    return f"{entry_folder(kind, name)}/{version:05d}.json"
+    return f"catalog/{kind}s/{name}/{version:05d}.json"

@@ -1,76 +1,102 @@
-"""Records as they lie on the store, read one by one: a bad or newer one harms no other."""
+"""Records as they lie on the store, read one by one: a bad or newer one harms no other.
+
+Where the workspace can be listed, the listing says which records there are, and the index saves
+reading each of them: its copy of a record is taken if that has the size which is listed. So a
+stale, damaged or missing index costs requests, and never hides a record. Where nothing can be
+listed, the index is all there is.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from catalog.entries import INDEX_KEY, Entry, EntryType, entry_folder, entry_key
-from vfs_ops.canonical import canonical_json, check_format, check_name, parse_json
-from vfs_ops.errors import DamagedError, InvalidNameError, SpecError, UnavailableError, VfsError
+from catalog.entries import Entry, EntryType, entry_key
+from catalog.marks import Alias, Deprecation, mark_key
+from vfs_ops.canonical import canonical_json, check_format, parse_json
+from vfs_ops.errors import (
+    AccessError,
+    DamagedError,
+    NewerFormatError,
+    SpecError,
+    UnavailableError,
+    VfsError,
+)
+from vfs_ops.locations import FileStat
 from vfs_ops.storage import Workspace
+from vfs_ops.urls import LOCAL_PROTOCOLS
 
-_FILE: Final = re.compile(r"[0-9]{5}\.json")
+INDEX_KEY: Final = "catalog/index.json"
+MAX_RECORD_BYTES: Final = 1 << 20
+"""No record is read that is larger."""
+
+_KEY: Final = re.compile(
+    r"catalog/(?:(?P<mark>aliases|deprecations)/)?(?P<type>dataset|cache)s/"
+    r"(?P<name>[a-z0-9][a-z0-9._-]{0,127})/(?P<number>[0-9]{5})\.json"
+)
+_READERS: Final[dict[str | None, Callable[[object, str], Entry | Alias | Deprecation]]] = {
+    None: Entry.from_document,
+    "aliases": Alias.from_document,
+    "deprecations": Deprecation.from_document,
+}
+_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True)
 class Record:
-    """What was found at one place of the catalog: an entry, or why it cannot be read."""
+    """What was found at one place of the catalog: an entry or mark, or why it cannot be read."""
 
     key: str
     """Where it lies."""
-    document: dict[str, Any] | None
+    document: Mapping[str, Any] | None
     """As stored, newer formats included; None if it is no JSON that could be stored again."""
-    found: Entry | VfsError
+    found: Entry | Alias | Deprecation | VfsError
 
     @property
-    def entry(self) -> Entry | None:
-        """The entry, if it can be read."""
-        return self.found if isinstance(self.found, Entry) else None
-
-    @property
-    def version(self) -> int:
-        """Its number, from its key."""
-        return int(self.key[-10:-5])
+    def place(self) -> tuple[str, EntryType, str, int]:
+        """``entry``, ``aliases`` or ``deprecations``; type; name; number. From the key."""
+        parts = _KEY.fullmatch(self.key)
+        if parts is None:
+            return "entry", "cache", "", 0
+        kind: EntryType = "dataset" if parts["type"] == "dataset" else "cache"
+        return parts["mark"] or "entry", kind, parts["name"], int(parts["number"])
 
 
 def read_records(
     workspace: Workspace, kind: EntryType | None = None, name: str | None = None
 ) -> list[Record]:
-    """Read all records, of one kind, or of one name; from the index where nothing can be listed.
+    """Read all records; or those of one kind, or of one name.
 
     Returns
     -------
     list of Record
-        Datasets before caches, by name and version. Files that are not named as records are
-        passed over.
+        Entries, then aliases, then deprecations; in each, datasets before caches, by name and
+        number. Files that are not named as records are passed over.
 
     Raises
     ------
     UnavailableError, StorageError
-        If the catalog cannot be listed.
+        If the storage fails.
     DamagedError, NewerFormatError
-        If the index is needed and cannot be read.
+        If nothing can be listed, and the index cannot be read.
     """
-    kinds = get_args(EntryType) if kind is None else (kind,)
-    if not workspace.writable:
-        folders = tuple(f"{entry_folder(wanted, name or '')}/" for wanted in kinds)
-        everything = kind is None and name is None
-        return [
-            record for record in _indexed(workspace) if everything or record.key.startswith(folders)
-        ]
+    if name is not None and workspace.writable and workspace.protocol in LOCAL_PROTOCOLS:
+        kinds: tuple[EntryType, ...] = ("dataset", "cache") if kind is None else (kind,)
+        stats = [stat for each in kinds for stat in _walk_name(workspace, each, name)]
+        return _sorted(_read_listed(workspace, stats, {}))
+    records = _read_all(workspace)
     return [
         record
-        for wanted in kinds
-        for folder in ([name] if name else workspace.names(entry_folder(wanted)))
-        for record in _stored(workspace, wanted, folder)
+        for record in records
+        if kind in (None, record.place[1]) and name in (None, record.place[2])
     ]
 
 
-def read_index(workspace: Workspace) -> list[Any] | None:
-    """Read the documents of the index; None where there is no index.
+def read_index(workspace: Workspace) -> dict[str, Any] | None:
+    """Read the documents of the index, by key; None where there is no index.
 
     Raises
     ------
@@ -80,58 +106,114 @@ def read_index(workspace: Workspace) -> list[Any] | None:
     data = workspace.read_optional(INDEX_KEY)
     if data is None:
         return None
-    document = parse_json(data, INDEX_KEY)
-    check_format(document, "index", INDEX_KEY)
-    entries = document.get("entries")
-    if not isinstance(entries, list):
-        raise DamagedError(f"{INDEX_KEY} of {workspace.url} has no entries; register one again")
-    return entries
+    document = parse_json(data, f"{INDEX_KEY} of {workspace.url}")
+    check_format(document, "index", f"{INDEX_KEY} of {workspace.url}")
+    records = document.get("records")
+    if not isinstance(records, dict):
+        raise DamagedError(f"{INDEX_KEY} of {workspace.url} has no records; register one again")
+    return records
 
 
-def _stored(workspace: Workspace, kind: EntryType, name: str) -> Iterator[Record]:
+def list_records(workspace: Workspace) -> list[FileStat]:
+    """List the records that there are.
+
+    Raises
+    ------
+    AccessError
+        If the workspace refuses to be listed.
+    """
+    return [stat for stat in workspace.walk("catalog") if _KEY.fullmatch(stat.path)]
+
+
+def read_listed(workspace: Workspace, stats: Iterable[FileStat]) -> list[Record]:
+    """Read records from a listing, those that the index holds from there."""
     try:
-        folder = entry_folder(kind, check_name(name))
-    except InvalidNameError as error:
-        yield Record(f"{entry_folder(kind)}/{name}", None, error)
-        return
-    for file in workspace.names(folder):
-        if _FILE.fullmatch(file):
-            yield _read(workspace, f"{folder}/{file}")
+        index = read_index(workspace) or {}
+    except (DamagedError, NewerFormatError):  # the records themselves are there to be read
+        index = {}
+    return _sorted(_read_listed(workspace, list(stats), index))
 
 
-def _read(workspace: Workspace, key: str) -> Record:
+def _read_all(workspace: Workspace) -> list[Record]:
+    if workspace.writable:
+        try:
+            stats = list_records(workspace)
+        except AccessError:  # a public bucket may refuse to be listed, and is read like https
+            pass
+        else:
+            return read_listed(workspace, stats)
+    documents = read_index(workspace) or {}
+    return _sorted([_parsed(key, document) for key, document in documents.items()])
+
+
+def _walk_name(workspace: Workspace, kind: EntryType, name: str) -> list[FileStat]:
+    keys = (entry_key(kind, name, 1), *(mark_key(m, kind, name, 1) for m in _MARKS))
+    folders = [key.rpartition("/")[0] for key in keys]
+    return [s for folder in folders for s in workspace.walk(folder) if _KEY.fullmatch(s.path)]
+
+
+_MARKS: Final = ("alias", "deprecation")
+
+
+def _read_listed(
+    workspace: Workspace, stats: list[FileStat], index: Mapping[str, Any]
+) -> list[Record]:
+    found: dict[str, Record] = {}
+    missing = []
+    for stat in stats:
+        document = index.get(stat.path)
+        try:
+            known = document is not None and len(canonical_json(document)) == stat.size
+        except SpecError:
+            known = False
+        if known:
+            found[stat.path] = _parsed(stat.path, document)
+        else:
+            missing.append(stat)
+    if workspace.protocol in LOCAL_PROTOCOLS or len(missing) < 2:
+        records = [_read(workspace, stat) for stat in missing]
+    else:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(missing)), "vfs-catalog") as pool:
+            records = list(pool.map(lambda stat: _read(workspace, stat), missing))
+    return [*found.values(), *records]
+
+
+def _read(workspace: Workspace, stat: FileStat) -> Record:
+    if stat.size > MAX_RECORD_BYTES:
+        error = f"{stat.path} has {stat.size} bytes; a record has {MAX_RECORD_BYTES} at most"
+        return Record(stat.path, None, DamagedError(f"{error}; register it again"))
     try:
-        document = parse_json(workspace.read(key), key)
+        document = parse_json(workspace.read(stat.path), stat.path)
     except UnavailableError:  # of the storage, not of this record
         raise
     except VfsError as error:
-        return Record(key, None, error)
-    return _record(key, document)
+        return Record(stat.path, None, error)
+    return _parsed(stat.path, document)
 
 
-def _indexed(workspace: Workspace) -> list[Record]:
-    records = []
-    for number, document in enumerate(read_index(workspace) or []):
-        key = f"{INDEX_KEY}#{number}"
-        if isinstance(document, dict):
-            name, version = document.get("name"), document.get("version")
-            for kind in get_args(EntryType):
-                if document.get("type") == kind and isinstance(name, str) and type(version) is int:
-                    key = entry_key(kind, name, version)
-        records.append(_record(key, document))
-    return sorted(records, key=lambda record: (record.key.startswith("catalog/c"), record.key))
-
-
-def _record(key: str, document: Any) -> Record:
+def _parsed(key: str, document: Any) -> Record:
+    parts = _KEY.fullmatch(key)
+    if parts is None:
+        return Record(key, None, DamagedError(f"{key[:200]!r} is no place of a record"))
     try:
         canonical_json(document)
     except SpecError as error:
         return Record(key, None, DamagedError(f"{key} is no entry: {error}"))
     try:
-        entry = Entry.from_document(document, key)
+        found = _READERS[parts["mark"]](document, key)
     except VfsError as error:
         return Record(key, document, error)
-    if entry.key != key:
-        moved = DamagedError(f"{key} holds the entry of {entry.key}; register it again")
+    if found.key != key:
+        moved = DamagedError(f"{key} holds the record of {found.key}; register it again")
         return Record(key, None, moved)
-    return Record(key, document, entry)
+    return Record(key, document, found)
+
+
+def _sorted(records: Iterable[Record]) -> list[Record]:
+    order = {"entry": 0, "aliases": 1, "deprecations": 2}
+
+    def place(record: Record) -> tuple[int, bool, str, int]:
+        mark, kind, name, number = record.place
+        return order[mark], kind == "cache", name, number
+
+    return sorted(records, key=place)

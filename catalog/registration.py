@@ -1,16 +1,20 @@
-"""Write entries: numbered records, created and never changed, and the index derived from them."""
+"""Write entries, created and never changed, and bring the index up to date."""
 
 from __future__ import annotations
 
-import contextlib
+import getpass
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from catalog.entries import INDEX_KEY, Entry, EntryType
-from catalog.records import read_index, read_records
-from vfs_ops.canonical import FORMATS, canonical_json, check_name
-from vfs_ops.errors import DamagedError, NewerFormatError
+from catalog.about import About, Licences
+from catalog.entries import Entry, EntryType
+from catalog.facts import cache_facts, dataset_facts
+from catalog.index import rebuild_index
+from catalog.lookup import find
+from catalog.records import read_records
+from vfs_ops.canonical import check_name
+from vfs_ops.errors import NotFoundError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -18,90 +22,132 @@ if TYPE_CHECKING:
     from vfs_ops.datasets import Dataset
 
 
-def register_dataset(workspace: Workspace, name: str, dataset: Dataset) -> Entry:
+def register_dataset(
+    workspace: Workspace,
+    name: str,
+    dataset: Dataset,
+    *,
+    about: About | None = None,
+    built_by: str | None = None,
+    flow_run: str | None = None,
+) -> Entry:
     """Register a dataset under a name; nothing is written if its newest version says the same.
 
+    Parameters
+    ----------
+    about
+        What people say of it; what the newest version of the name says, by default.
+    built_by
+        Who registers it; the user of this process by default.
+    flow_run
+        In which run of a flow, if in one.
+
     Raises
     ------
     InvalidNameError
         If the name cannot be one.
     """
-    facts = {
-        "images": dataset.count,
-        "unreadable": dataset.count - dataset.table(["error"])["error"].null_count,
-        "images_id": dataset.images_id,
-        "columns": dataset.column_names(),
-    }
-    return _register(workspace, "dataset", name, dataset.id, facts)
+    check_name(name)
+    built = {"by": user() if built_by is None else built_by, "flow_run": flow_run}
+    facts = dataset_facts(dataset)
+    return _register(workspace, "dataset", name, dataset.id, facts, about, built)
 
 
-def register_cache(workspace: Workspace, name: str, cache: Cache, *, dataset_name: str) -> Entry:
+def register_cache(
+    workspace: Workspace,
+    name: str,
+    cache: Cache,
+    *,
+    dataset_name: str,
+    about: About | None = None,
+    built_by: str | None = None,
+    flow_run: str | None = None,
+) -> Entry:
     """Register a cache under a name; nothing is written if its newest version says the same.
 
+    Parameters
+    ----------
+    dataset_name
+        The catalog's name of the dataset that the cache is shown with. What its entry says of the
+        split and of the licence of the images is taken over where `about` says nothing.
+    about, built_by, flow_run
+        See `register_dataset`.
+
     Raises
     ------
     InvalidNameError
-        If the name cannot be one.
+        If a name cannot be one.
     """
-    plan, extractor = cache.plan, cache.spec.extractor
-    height, width = extractor.preprocessing.input_size
-    facts = {
-        "dataset": {"name": check_name(dataset_name), "id": cache.dataset.id},
-        "images": cache.count,
-        "unreadable": len(cache.invalid),
-        "model": extractor.model,
-        "weights": plan.weights,
-        "weights_fingerprint": extractor.weights,
-        "layer": extractor.layer,
-        "extractor_id": extractor.id,
-        "grid": list(plan.grid),
-        "channels": plan.channels,
-        "stride": [height / plan.grid[0], width / plan.grid[1]],
-        "input_size": [height, width],
-        "precision": cache.spec.precision,
-        "dtype": cache.spec.dtype,
-        "origin": cache.spec.origin,
-        "shards": plan.shard_count,
-        "bytes": cache.feature_bytes,
-        "versions": dict(plan.versions),
-    }
-    return _register(workspace, "cache", name, cache.id, facts)
+    check_name(name)
+    said = _said_of_dataset(workspace, check_name(dataset_name), cache.dataset.id)
+    facts = cache_facts(cache, dataset_name, said.split)
+    if about is None and not read_records(workspace, "cache", name):
+        about = About(split=said.split, licences=said.licences)
+    built = {"by": user() if built_by is None else built_by, "flow_run": flow_run}
+    return _register(workspace, "cache", name, cache.id, facts, about, built)
+
+
+def describe(workspace: Workspace, kind: EntryType, name: str, about: About) -> Entry:
+    """Say something else of the newest version of a name: a new version, of the same id.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such name.
+    """
+    newest = find(workspace, check_name(name), kind)
+    built = {**newest.built, "by": user()}
+    return _register(workspace, kind, name, newest.id, newest.facts, about, built)
+
+
+def user() -> str:
+    """Return the name of this process's user; empty where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # by Python version: an id without a name
+        return ""
+
+
+def now() -> str:
+    """Return the time as records hold it: ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _said_of_dataset(workspace: Workspace, name: str, identity: str) -> About:
+    """Return what the entry of a dataset says; nothing if that very dataset has none."""
+    try:
+        entry = find(workspace, name, "dataset")
+    except NotFoundError:
+        return About()
+    if entry.id != identity:
+        return About()
+    said = About.of(entry.about)
+    return About(split=said.split, licences=Licences(images=said.licences.images))
 
 
 def _register(
-    workspace: Workspace, kind: EntryType, name: str, identity: str, facts: Mapping[str, Any]
+    workspace: Workspace,
+    kind: EntryType,
+    name: str,
+    identity: str,
+    facts: Mapping[str, Any],
+    about: About | None,
+    built: Mapping[str, Any],
 ) -> Entry:
-    check_name(name)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
     while True:
-        known = read_records(workspace, kind, name)
-        newest = known[-1].entry if known else None
-        if newest is not None and (newest.id, newest.facts) == (identity, facts):
-            _complete_index(workspace)  # whoever wrote the record may have been killed before
-            return newest
-        version = known[-1].version + 1 if known else 1
-        entry = Entry(kind, name, version, identity, created, facts)
-        if workspace.create(entry.key, entry.encode()):
-            _complete_index(workspace)
-            return entry
-
-
-def _complete_index(workspace: Workspace) -> None:
-    """Write the index of all records, for servers that cannot list, unless it stands so already.
-
-    After writing, records and index are read again: if another registration came between, one of
-    the two writers sees both records and writes the index that has them. Records of a newer format
-    are taken over as they are.
-    """
-    while True:
-        documents = [
-            record.document
-            for record in read_records(workspace)
-            if record.document is not None
-            and (record.entry is not None or isinstance(record.found, NewerFormatError))
+        known = [
+            record for record in read_records(workspace, kind, name) if record.place[0] == "entry"
         ]
-        with contextlib.suppress(DamagedError):  # an index is derived, so it is written anew
-            if read_index(workspace) == documents:
-                return
-        index = {"kind": "index", "format": FORMATS["index"], "entries": documents}
-        workspace.replace(INDEX_KEY, canonical_json(index))
+        newest = known[-1].found if known else None
+        said: Mapping[str, Any] = (about or About()).document()
+        if isinstance(newest, Entry):
+            said = newest.about if about is None else said
+            if (newest.id, newest.facts, newest.about) == (identity, facts, said):
+                rebuild_index(workspace)  # whoever wrote the record may have been killed before
+                return newest
+        version = known[-1].place[3] + 1 if known else 1
+        entry = Entry(kind, name, version, identity, now(), facts, said, built)
+        Entry.from_document(entry.document())  # what no reader would take is not written
+        if workspace.create(entry.key, entry.encode()):
+            rebuild_index(workspace)
+            return entry

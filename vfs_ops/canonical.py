@@ -22,6 +22,8 @@ FORMATS: Final = MappingProxyType(
         "complete": 1,
         "claim": 1,
         "entry": 1,
+        "alias": 1,
+        "deprecation": 1,
         "index": 1,
     }
 )

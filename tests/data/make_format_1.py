@@ -21,13 +21,14 @@ write_photos(folder / "photos", 20)
 (folder / "photos" / "odd" / "0099.png").write_bytes(b"no image")
 workspace = Workspace.at(str(folder / "workspace"))
 dataset = ingest(str(folder / "photos"), workspace)
-catalog.register_dataset(workspace, "photos", dataset)
+catalog.register_dataset(workspace, "photos", dataset, built_by="somebody")
 patch = pytest.MonkeyPatch()
 patch.setattr("socket.gethostname", lambda: "builder")
 cut_small(patch)
 hits = {}
 for cache, layer in zip(build(dataset, make_extractor()), "02", strict=True):
-    catalog.register_cache(workspace, f"photos-toy-{layer}", cache, dataset_name="photos")
+    name = f"photos-toy-{layer}"
+    catalog.register_cache(workspace, name, cache, dataset_name="photos", built_by="somebody")
     found = search(cache, query_from_row(cache, 3, boxes=[(8, 8, 40, 40)]), 5).to_frame()
     hits[layer] = json.loads(found.to_json(orient="records", double_precision=15))
 (folder / "hits.json").write_text(json.dumps(hits, indent=1) + "\n")

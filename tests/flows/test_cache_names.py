@@ -88,11 +88,3 @@ def test_a_given_name_is_for_one_layer(workspace):
         cache_names(workspace, "photos", [spec, spec], **RECIPE, name="mine")
     with pytest.raises(InvalidNameError):
         cache_names(workspace, "photos", [spec], **RECIPE, name="../mine")
-
-
-def test_entries_with_facts_of_any_kind_are_other_meanings(workspace):
-    spec = make_cache_spec().extractor
-    entry = catalog.Entry("cache", "mine", 1, "a" * 64, "2026", {"dataset": ["x"]})
-    workspace.create(entry.key, entry.encode())
-    with pytest.raises(InvalidNameError):
-        cache_names(workspace, "photos", [spec], **RECIPE, name="mine")

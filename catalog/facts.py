@@ -1,0 +1,58 @@
+"""What a dataset or cache itself says, as the JSON values that its entry holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vfs_ops.canonical import check_name
+
+if TYPE_CHECKING:
+    from vfs_ops.caches import Cache
+    from vfs_ops.datasets import Dataset
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return the facts of a dataset: images, how many of them failed, the manifest's columns."""
+    return {
+        "images": dataset.count,
+        "unreadable": dataset.count - dataset.table(["error"])["error"].null_count,
+        "images_id": dataset.images_id,
+        "columns": dataset.column_names(),
+    }
+
+
+def cache_facts(cache: Cache, dataset_name: str, split: str) -> dict[str, Any]:
+    """Return the facts of a cache.
+
+    ``recipe`` is the document whose digest is the cache's id: model, weights fingerprint, layer,
+    every step of the preprocessing, precision, stored dtype, origin. ``checksum`` is the SHA-256 of
+    ``complete.json``, which holds the digests of all else. ``grid`` is in cells, ``stride`` in
+    pixels of the preprocessed image between two cells, both along y and x.
+    """
+    from vfs_ops.layout import cache_key, sha256
+
+    plan, extractor = cache.plan, cache.spec.extractor
+    height, width = extractor.preprocessing.input_size
+    return {
+        "dataset": {"name": check_name(dataset_name), "id": cache.dataset.id, "split": split},
+        "images": cache.count,
+        "unreadable": len(cache.invalid),
+        "model": extractor.model,
+        "weights": plan.weights,
+        "weights_fingerprint": extractor.weights,
+        "layer": extractor.layer,
+        "extractor_id": extractor.id,
+        "grid": list(plan.grid),
+        "channels": plan.channels,
+        "stride": [height / plan.grid[0], width / plan.grid[1]],
+        "input_size": [height, width],
+        "precision": cache.spec.precision,
+        "dtype": cache.spec.dtype,
+        "origin": cache.spec.origin,
+        "shards": plan.shard_count,
+        "bytes": cache.feature_bytes,
+        "checksum": sha256(cache.workspace.read(cache_key(cache.id, "complete.json"))),
+        "finished": max(receipt.finished for receipt in cache.receipts),
+        "versions": dict(plan.versions),
+        "recipe": cache.spec.document(),
+    }

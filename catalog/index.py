@@ -1,0 +1,46 @@
+"""The index: all records in one object, for servers that cannot list. Derived from the records."""
+
+from __future__ import annotations
+
+import contextlib
+
+from catalog.records import INDEX_KEY, list_records, read_index, read_listed
+from vfs_ops.canonical import FORMATS, canonical_json
+from vfs_ops.errors import DamagedError, NewerFormatError, VfsError
+from vfs_ops.storage import Workspace
+
+
+def rebuild_index(workspace: Workspace) -> None:
+    """Write the index of all records, unless it stands so already.
+
+    After writing, records and index are read again, until the index that is stored is that of the
+    records that are listed. So of several writers at once, whoever wrote last has seen, after its
+    write, all records that were there; and a record that came later has a writer who is still to
+    look. A writer that is killed between a stale write and its second look leaves an index that
+    lacks records: readers who can list do not rely on it, and the next registration mends it.
+
+    Records that cannot be read are left out; those of a newer format are taken over as they are.
+
+    Raises
+    ------
+    NewerFormatError
+        If the index is of a newer format, which this version must not write over.
+    StorageError
+        If the storage fails.
+    """
+    while True:
+        documents = {
+            record.key: dict(record.document)
+            for record in read_listed(workspace, list_records(workspace))
+            if record.document is not None
+            and (not isinstance(record.found, VfsError) or _is_newer(record.found))
+        }
+        with contextlib.suppress(DamagedError):  # an index is derived, so it is written anew
+            if read_index(workspace) == documents:
+                return
+        index = {"kind": "index", "format": FORMATS["index"], "records": documents}
+        workspace.replace(INDEX_KEY, canonical_json(index))
+
+
+def _is_newer(error: VfsError) -> bool:
+    return isinstance(error, NewerFormatError)
