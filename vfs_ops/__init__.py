@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vfs_ops.queries import query_from_image as query_from_image
     from vfs_ops.queries import query_from_row as query_from_row
     from vfs_ops.scan import search as search
+    from vfs_ops.scan import search_iter as search_iter
+    from vfs_ops.scan_plan import plan_scan as plan_scan
     from vfs_ops.storage import Workspace as Workspace
     from vfs_ops.tables import TableSource as TableSource
     from vfs_ops.tars import TarSource as TarSource
@@ -53,9 +55,11 @@ _MODULE_OF = {
     "open_cache": "caches",
     "open_dataset": "datasets",
     "plan_build": "builder",
+    "plan_scan": "scan_plan",
     "query_from_image": "queries",
     "query_from_row": "queries",
     "search": "scan",
+    "search_iter": "scan",
     "torchvision_source": "objects",
     "verify": "verification",
 }

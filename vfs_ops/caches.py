@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vfs_ops.cache_reading import StoredShards
 from vfs_ops.canonical import parse_json
 from vfs_ops.commits import Commit, read_commit, read_committed_receipts
-from vfs_ops.completeness import finished_shards
+from vfs_ops.completeness import finished_shards, read_receipts
 from vfs_ops.datasets import Dataset, open_dataset
-from vfs_ops.errors import (
-    DamagedError,
-    IncompleteError,
-    MismatchError,
-    QueryError,
-    UnsafeMetadataError,
-)
-from vfs_ops.layout import (
-    cache_key,
-    decode_plan,
-    features_key,
-    read_probe,
-    read_spec,
-    sha256,
-    sq_norm_key,
-)
+from vfs_ops.errors import DamagedError, IncompleteError, MismatchError, UnsafeMetadataError
+from vfs_ops.layout import cache_key, decode_plan, read_probe, read_spec
 from vfs_ops.plans import Plan
+from vfs_ops.progress import ProgressCallback, silent
 from vfs_ops.receipts import Receipt
-from vfs_ops.shards import decode_chunk, decode_features, decode_index, index_bytes
+from vfs_ops.shard_sources import ShardArrays, ShardSource, read_rows
 from vfs_ops.spec import CacheSpec
 from vfs_ops.storage import Workspace
 from vfs_ops.zarr_documents import group_document
 
 if TYPE_CHECKING:
     import xarray
-
-
-@dataclass(frozen=True)
-class ShardArrays:
-    """One shard in memory."""
-
-    features: NDArray[np.floating]
-    """Shape (image, y, x, channel), in the stored dtype; may be read-only."""
-    sq_norm: NDArray[np.float32]
-    """Shape (image, y, x)."""
-    valid: NDArray[np.bool_]
-    """Shape (image,)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,10 +39,14 @@ class Cache:
     spec: CacheSpec
     plan: Plan
     receipts: Sequence[Receipt]
-    """One per shard, in order; each is made when it is looked at."""
+    """One per shard that is there, in order; of all shards, unless the cache is partial. Each may
+    be made when it is looked at."""
     dataset: Dataset
     """A dataset with these images."""
-    commit: Commit
+    commit: Commit | None
+    """None if the cache is not finished, and was opened as it is."""
+    source: ShardSource
+    """Where shards are read: the store, copies on local disk, or memory."""
 
     def __repr__(self) -> str:
         rows, columns = self.grid
@@ -109,15 +91,71 @@ class Cache:
         return {row: reason for receipt in self.receipts for row, reason in receipt.invalid}
 
     @cached_property
+    def missing_shards(self) -> tuple[int, ...]:
+        """Shards without a receipt; none, unless the cache was opened before it was finished."""
+        if len(self.receipts) == self.shard_count:
+            return ()
+        there = {receipt.shard for receipt in self.receipts}
+        return tuple(shard for shard in range(self.shard_count) if shard not in there)
+
+    @cached_property
     def probe(self) -> NDArray[np.float32]:
         """Feature map of the probe image, shape (y, x, channel)."""
         probe = read_probe(self.workspace, self.plan)
-        self.commit.check("data.zarr/probe/c/0/0/0", probe.tobytes())
+        if self.commit is not None:
+            self.commit.check("data.zarr/probe/c/0/0/0", probe.tobytes())
         return probe
+
+    @property
+    def resident(self) -> bool:
+        """Whether all shards lie in memory, so that a search reads nothing."""
+        from vfs_ops.residency import ResidentShards
+
+        return isinstance(self.source, ResidentShards)
+
+    def load(self, *, progress: ProgressCallback = silent) -> Cache:
+        """Return this cache with all shards in memory; see `vfs_ops.residency.load`."""
+        from vfs_ops.residency import load
+
+        return load(self, progress)
+
+    def cached_locally(self, directory: str | Path, max_bytes: int = 10 << 30) -> Cache:
+        """Return this cache with copies of the shards it reads in a local folder.
+
+        Parameters
+        ----------
+        directory
+            Where they are kept; several caches and processes may share it.
+        max_bytes
+            Size limit of the folder; the copies that were not used for longest make room.
+
+        Raises
+        ------
+        QueryError
+            If the limit is not a positive number of bytes.
+        """
+        from vfs_ops.local_copies import LocalCopies
+
+        return replace(self, source=LocalCopies.at(self.workspace, self.plan, directory, max_bytes))
 
     def shard_rows(self, shard: int) -> range:
         """Return the rows of one shard."""
         return self.plan.shard_rows(shard)
+
+    def receipt(self, shard: int) -> Receipt:
+        """Return the receipt of one shard.
+
+        Raises
+        ------
+        IncompleteError
+            If the shard is not built yet.
+        """
+        if shard in self.missing_shards:
+            raise IncompleteError(
+                f"shard {shard} of cache {self.id[:12]} is missing: {len(self.receipts)} of "
+                f"{self.shard_count} are there; build the cache again to compute the rest"
+            )
+        return self.receipts[shard - bisect_left(self.missing_shards, shard)]
 
     def read_shard(self, shard: int) -> ShardArrays:
         """Read one shard, in two requests.
@@ -127,20 +165,7 @@ class Cache:
         DamagedError
             If it is not as it was written.
         """
-        rows, what = self.shard_rows(shard), self._name(shard)
-        data = self.workspace.read(features_key(self.id, shard))
-        expected = self.receipts[shard].feature_bytes
-        if len(data) != expected:
-            raise DamagedError(f"{what} has {len(data)} bytes, not {expected}; run verify")
-        valid = np.ones(len(rows), np.bool_)
-        valid[[row - rows.start for row, _ in self.receipts[shard].invalid]] = False
-        return ShardArrays(
-            features=decode_features(
-                data, len(rows), self.plan, what, self.receipts[shard].chunk_checksums
-            ),
-            sq_norm=self.read_norms(shard),
-            valid=valid,
-        )
+        return self.source.read(self.receipt(shard), None, None)
 
     def read_norms(self, shard: int) -> NDArray[np.float32]:
         """Read the squared norms of one shard, shape (image, y, x).
@@ -150,11 +175,7 @@ class Cache:
         DamagedError
             If they are not as they were written.
         """
-        data = self.workspace.read(sq_norm_key(self.id, shard))
-        whole = 4 * self.plan.images_per_shard * self.grid[0] * self.grid[1]
-        if len(data) != whole or sha256(data) != self.receipts[shard].sq_norm:
-            raise DamagedError(f"{self._name(shard)}: sq_norm is not as written; run verify")
-        return np.frombuffer(data, "<f4").reshape(-1, *self.grid)[: len(self.shard_rows(shard))]
+        return StoredShards(self.workspace, self.plan).read_norms(self.receipt(shard))
 
     def feature_map(self, row: int) -> NDArray[np.floating]:
         """Read the feature map of one image by ranged reads.
@@ -169,9 +190,7 @@ class Cache:
         QueryError
             If there is no such row.
         """
-        if not 0 <= row < self.count:
-            raise QueryError(f"image {row} is asked for; this cache has 0 to {self.count - 1}")
-        found: NDArray[np.floating] = self.feature_maps(row, row + 1)[0]
+        found: NDArray[np.floating] = self.feature_maps_of([row])[0]
         return found
 
     def feature_maps(self, start: int, stop: int) -> NDArray[np.floating]:
@@ -182,20 +201,27 @@ class Cache:
         ndarray
             Shape (image, y, x, channel), in the stored dtype.
         """
-        parts: list[NDArray[np.floating]] = []
-        row = start
-        while row < stop:
-            shard = row // self.plan.images_per_shard
-            rows = self.shard_rows(shard)
-            end = min(stop, rows.stop)
-            if (row, end) == (rows.start, rows.stop):
-                parts.append(self.read_shard(shard).features)
-            else:
-                parts.append(self._part_of_shard(shard, row - rows.start, end - rows.start))
-            row = end
-        if not parts:
-            return np.empty((0, *self.plan.image_shape), self.plan.dtype)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self.feature_maps_of(range(start, stop))
+
+    def feature_maps_of(self, rows: Sequence[int] | NDArray[np.integer]) -> NDArray[np.floating]:
+        """Read the feature maps of any rows, in the order asked for.
+
+        Only the chunks that hold them are fetched, side by side; a shard of which much is needed
+        is read whole.
+
+        Returns
+        -------
+        ndarray
+            Shape (row, y, x, channel), in the stored dtype.
+
+        Raises
+        ------
+        QueryError
+            If there is no such row.
+        DamagedError
+            If what is read is not as it was written.
+        """
+        return read_rows(self.source, self.receipt, self.plan, rows)
 
     def to_xarray(self) -> xarray.Dataset:
         """Open the cache as an `xarray.Dataset`, lazily over Dask, one Dask chunk per shard.
@@ -211,30 +237,14 @@ class Cache:
 
         return cache_to_xarray(self)
 
-    def _part_of_shard(self, shard: int, start: int, stop: int) -> NDArray[np.floating]:
-        """Read images `start` to `stop` of a shard: the index, then the chunks that hold them."""
-        key, what, plan = features_key(self.id, shard), self._name(shard), self.plan
-        size = self.receipts[shard].feature_bytes
-        tail = self.workspace.read(key, size - index_bytes(plan), size)
-        index = decode_index(tail, len(self.shard_rows(shard)), plan, what)
-        first, last = start // plan.images_per_chunk, (stop - 1) // plan.images_per_chunk
-        begin, end = int(index[first, 0]), int(index[last].sum())
-        data = self.workspace.read(key, begin, end)
-        checksums = self.receipts[shard].chunk_checksums[first : last + 1]
-        chunks = [
-            decode_chunk(data[offset - begin : offset - begin + length], checksum, plan, what)
-            for (offset, length), checksum in zip(
-                index[first : last + 1].tolist(), checksums, strict=True
-            )
-        ]
-        skipped = first * plan.images_per_chunk
-        return np.concatenate(chunks)[start - skipped : stop - skipped]
 
-    def _name(self, shard: int) -> str:
-        return f"shard {shard} of cache {self.id[:12]}"
-
-
-def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = None) -> Cache:
+def open_cache(
+    workspace: Workspace,
+    cache_id: str,
+    dataset: Dataset | None = None,
+    *,
+    allow_partial: bool = False,
+) -> Cache:
     """Open a finished cache for reading.
 
     Parameters
@@ -246,13 +256,15 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
     dataset
         A dataset of the same images whose labels and metadata to show; the one it was built for
         if not given.
+    allow_partial
+        Open a cache that is still being built, too, with the shards that it has.
 
     Raises
     ------
     NotFoundError
         If there is no such cache.
     IncompleteError
-        If it is not finished.
+        If it is not finished, and `allow_partial` is not given.
     MismatchError
         If `dataset` has other images.
     NewerFormatError, DamagedError, UnsafeMetadataError
@@ -262,15 +274,20 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
     commit = read_commit(workspace, cache_id)
     stored = workspace.read(cache_key(cache_id, "plan.json"))
     plan = decode_plan(stored)
-    if commit is None:
-        done = len(finished_shards(workspace, plan))
-        raise IncompleteError(
-            f"cache {cache_id[:12]} is not finished: {done} of {plan.shard_count} shards are "
-            "there; build it again to compute the rest"
-        )
-    commit.check("plan.json", stored)
+    receipts: Sequence[Receipt]
+    if commit is not None:
+        commit.check("plan.json", stored)
+        receipts = read_committed_receipts(workspace, plan, commit)
+    else:
+        shards = sorted(finished_shards(workspace, plan))
+        if not allow_partial:
+            raise IncompleteError(
+                f"cache {cache_id[:12]} is not finished: {len(shards)} of {plan.shard_count} "
+                "shards are there; build it again to compute the rest, or give "
+                "allow_partial=True to search what is there"
+            )
+        receipts = tuple(read_receipts(workspace, plan, shards))
     _check_documents(workspace, spec, plan, commit)
-    receipts = read_committed_receipts(workspace, plan, commit)
     if dataset is None:
         dataset = open_dataset(workspace, plan.dataset)
     if (dataset.images_id, dataset.count) != (spec.images, plan.images):
@@ -279,10 +296,13 @@ def open_cache(workspace: Workspace, cache_id: str, dataset: Dataset | None = No
             f"{dataset.images_id[:12]}) and cache {cache_id[:12]} is of {plan.images} "
             f"({spec.images[:12]}); give the dataset that the cache was built for"
         )
-    return Cache(workspace, spec, plan, receipts, dataset, commit)
+    source = StoredShards(workspace, plan)
+    return Cache(workspace, spec, plan, receipts, dataset, commit, source)
 
 
-def _check_documents(workspace: Workspace, spec: CacheSpec, plan: Plan, commit: Commit) -> None:
+def _check_documents(
+    workspace: Workspace, spec: CacheSpec, plan: Plan, commit: Commit | None
+) -> None:
     """Refuse documents that disagree, or Zarr metadata that is not exactly what the plan makes."""
     if (plan.cache, plan.dtype) != (spec.id, spec.dtype):
         raise DamagedError(f"plan.json and cache.json of {spec.id[:12]} disagree; mirror again")
@@ -292,4 +312,5 @@ def _check_documents(workspace: Workspace, spec: CacheSpec, plan: Plan, commit: 
             f"the Zarr metadata of cache {spec.id[:12]} is not what its plan makes (codecs, sizes "
             "or names differ); it was changed, so mirror or build the cache again"
         )
-    commit.check("data.zarr/zarr.json", data)
+    if commit is not None:
+        commit.check("data.zarr/zarr.json", data)

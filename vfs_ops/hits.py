@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -37,9 +38,28 @@ class Provenance:
     dataset: str
     """Dataset id."""
     images_searched: int
-    """Images that could be hits."""
+    """Images that could be hits, and were compared."""
     shards_read: int
+    """Shards of which something was compared, those in memory included."""
+    bytes_read: int
+    """Bytes that came from the store; none of a resident cache, or of copies on local disk."""
+    requests: int
+    """Objects and ranges that were asked for of the store."""
     seconds: float
+    """From the call to the answer."""
+    seconds_reading: float
+    """Time that threads waited for bytes, all threads together; so are the next two."""
+    seconds_decoding: float
+    """Time that they checked and decoded them."""
+    seconds_scoring: float
+    device: str
+    """What scored: ``cpu``, or ``cuda``."""
+    executor: str
+    """What ran the tasks, as ``2 threads`` or ``cluster tcp://…``."""
+    complete: bool
+    """False if shards were missing, or the search was cancelled: there may be better hits."""
+    missing_shards: int
+    """Shards that should have been searched and were not there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +93,14 @@ class Hits:
 
     def __repr__(self) -> str:
         best = f", best {self.score[0]:.3f}" if len(self) else ""
+        best += "" if self.provenance.complete else ", INCOMPLETE"
         return (
             f"<Hits: {len(self)} of {self.provenance.images_searched} images{best}, cache "
             f"{self.cache.id[:12]}, {self.provenance.seconds:.2f} s>"
         )
 
     def _repr_html_(self) -> str:
-        frame = self.to_frame()
-        for name in frame.select_dtypes(object):
-            frame[name] = frame[name].where(frame[name].notna(), "")
-        table: str = frame.to_html(index=False, escape=True, max_cols=20, na_rep="")
-        return table
+        return frame_html(self.to_frame())
 
     def frames(self) -> list[Frame]:
         """Return how each hit's image maps into the model's input."""
@@ -151,7 +168,8 @@ class Hits:
         for name, column in frame.items():
             plain = column.dtype.kind in "biuf"  # pandas' own types mean nothing to xarray
             columns[name] = ("rank", column.to_numpy() if plain else column.to_numpy(object))
-        made = xr.Dataset(columns, {"rank": frame.index.to_numpy()}, asdict(self.provenance))
+        facts = {**asdict(self.provenance), "complete": int(self.provenance.complete)}
+        made = xr.Dataset(columns, {"rank": frame.index.to_numpy()}, facts)  # files hold no bool
         for name in made.data_vars:
             if made[name].dtype == np.dtype(object):
                 made[name].values[:] = columns[name][1]  # xarray turns the None of text into NaN
@@ -193,3 +211,55 @@ class Hits:
             return decode_image(self.cache.dataset.preview(row)).convert("RGB")
         except (NotFoundError, ImageError):
             return None
+
+
+def frame_html(frame: pandas.DataFrame) -> str:
+    """Return a table for a notebook, with all text escaped and blanks for what is missing."""
+    shown = frame.copy()
+    for name in shown.select_dtypes(object):
+        shown[name] = shown[name].where(shown[name].notna(), "")
+    table: str = shown.to_html(index=False, escape=True, max_cols=20, na_rep="")
+    return table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ManyHits:
+    """The answers to several queries that were searched for in one scan, in their order."""
+
+    answers: tuple[Hits, ...]
+    provenance: Provenance
+    """Of the scan as a whole. `images_searched` counts what was compared with any query."""
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __getitem__(self, number: int) -> Hits:
+        return self.answers[number]
+
+    def __iter__(self) -> Iterator[Hits]:
+        return iter(self.answers)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ManyHits: {len(self)} queries, {sum(map(len, self.answers))} hits in "
+            f"{self.provenance.images_searched} images, cache {self.provenance.cache[:12]}, "
+            f"{self.provenance.seconds:.2f} s{'' if self.provenance.complete else ', INCOMPLETE'}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return frame_html(self.to_frame())
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return one table with a row per hit.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``query``, the number of the query from 0, and the columns of `Hits.to_frame`.
+        """
+        import pandas as pd
+
+        frames = [hits.to_frame() for hits in self.answers]
+        for number, frame in enumerate(frames):
+            frame.insert(0, "query", number)
+        return pd.concat(frames, ignore_index=True)

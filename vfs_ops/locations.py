@@ -10,7 +10,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 import fsspec
+import numpy as np
 from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
 
 from vfs_ops import http_files
 from vfs_ops.errors import InvalidNameError, MissingDependencyError, NotFoundError, StorageError
@@ -170,6 +172,31 @@ class Folder:
                 "the storage ignores ranges; use one that honours them"
             )
         return data
+
+    def read_into(self, relative: str, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Read a whole file, into `buffer` where that saves fresh memory: if it is local and fits.
+
+        Returns
+        -------
+        ndarray
+            The file's bytes; a part of `buffer`, or memory of its own.
+
+        Raises
+        ------
+        NotFoundError, AccessError, UnavailableError, StorageError
+            As the storage answers.
+        """
+        if not isinstance(self.filesystem, LocalFileSystem):
+            return np.frombuffer(self.read(relative), np.uint8)
+        path = self.path_of(relative)
+        with storage_errors(f"{self.url}/{relative}"), open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > len(buffer):
+                return np.frombuffer(file.readall(), np.uint8)
+            filled = 0
+            while count := file.readinto(buffer[filled:size].data):
+                filled += count
+        return buffer[:filled]
 
     def read_optional(self, relative: str) -> bytes | None:
         """Read a file that need not be there; None if it is not."""

@@ -28,6 +28,11 @@ def index_bytes(plan: Plan) -> int:
     return 16 * plan.chunks_per_shard + _CRC_BYTES
 
 
+def decoded_bytes(plan: Plan) -> int:
+    """Return the most bytes that a shard's features decode to, padding included."""
+    return plan.images_per_shard * plan.image_bytes
+
+
 def encode_features(stored: NDArray[np.floating], plan: Plan) -> bytes:
     """Encode the features of one shard.
 
@@ -135,7 +140,12 @@ def decode_chunk(data: bytes, checksum: int, plan: Plan, what: str) -> NDArray[n
 
 
 def decode_features(
-    data: bytes, images: int, plan: Plan, what: str, checksums: Sequence[int] | None = None
+    data: bytes | NDArray[np.uint8],
+    images: int,
+    plan: Plan,
+    what: str,
+    checksums: Sequence[int] | None = None,
+    into: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.floating]:
     """Decode a whole shard.
 
@@ -149,39 +159,43 @@ def decode_features(
         The shard's name for messages.
     checksums
         CRC-32C of every chunk, from the shard's receipt; not compared if there is none yet.
+    into
+        Memory for what a compressed shard decodes to, at least `decoded_bytes` of it; fresh
+        memory if not given.
 
     Returns
     -------
     ndarray
-        Shape (images, y, x, channel), dtype of the plan; read-only and without a copy where the
-        shard is not compressed.
+        Shape (images, y, x, channel), dtype of the plan; on the memory of `data` where the shard
+        is not compressed.
 
     Raises
     ------
     DamagedError
         If the shard is truncated, does not fit the plan, or a checksum differs.
     """
-    index = decode_index(data[-index_bytes(plan) :], images, plan, what)
+    stored = np.frombuffer(data, np.uint8)
+    index = decode_index(stored[-index_bytes(plan) :].tobytes(), images, plan, what)
     end = int(index[-1].sum())
-    if end + index_bytes(plan) != len(data):
-        raise DamagedError(f"{what}: {len(data)} bytes do not fit its index; run verify")
+    if end + index_bytes(plan) != len(stored):
+        raise DamagedError(f"{what}: {len(stored)} bytes do not fit its index; run verify")
     if checksums is not None:
         for (offset, length), checksum in zip(index.tolist(), checksums, strict=True):
-            _check(data[offset : offset + length], checksum, what)
+            _check(stored[offset : offset + length], checksum, what)
     shape = (len(index) * plan.images_per_chunk, *plan.image_shape)
     if plan.codec == "none":
         dtype = np.dtype(plan.dtype).newbyteorder("<")
-        return np.frombuffer(data, dtype, count=int(np.prod(shape))).reshape(shape)[:images]
-    features = np.empty(shape, plan.dtype)
-    target, size = features.data.cast("B"), plan.images_per_chunk * plan.image_bytes
-    source = memoryview(data)
+        return stored[:end].view(dtype).reshape(shape)[:images]
+    size = plan.images_per_chunk * plan.image_bytes
+    memory = np.empty(len(index) * size, np.uint8) if into is None else into[: len(index) * size]
+    features, target, source = memory.view(plan.dtype).reshape(shape), memory.data, stored.data
     for number, (offset, length) in enumerate(index.tolist()):
         place = target[number * size : (number + 1) * size]
         _decode_into(place, source[offset : offset + length], plan, what)
     return features[:images]
 
 
-def _check(data: bytes, checksum: int, what: str) -> None:
+def _check(data: bytes | NDArray[np.uint8], checksum: int, what: str) -> None:
     if crc32c(data) != checksum:
         raise DamagedError(f"{what}: a chunk fails its checksum; run verify on this cache")
 

@@ -76,6 +76,9 @@ def verify(cache: Cache, *, progress: ProgressCallback = silent) -> list[Problem
 
 
 def _check_documents(cache: Cache) -> Iterator[str]:
+    if cache.commit is None:
+        yield "the cache is not finished"
+        return
     for name in small_objects():
         data = cache.workspace.read_optional(f"{cache_key(cache.id)}/{name}")
         if data is None:

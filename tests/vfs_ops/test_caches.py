@@ -33,7 +33,15 @@ def reads(monkeypatch):
         recorded.append((key, len(data)))
         return data
 
+    read_into = Workspace.read_into
+
+    def record_into(self, key, buffer):
+        data = read_into(self, key, buffer)
+        recorded.append((key, len(data)))
+        return data
+
     monkeypatch.setattr(Workspace, "read", record)
+    monkeypatch.setattr(Workspace, "read_into", record_into)
     return recorded
 
 
