@@ -13,7 +13,7 @@ def test_receipts_are_read_in_the_order_asked_for(cache):
 
 def test_what_is_finished_is_told_by_one_listing(cache, monkeypatch):
     cache.workspace.delete(receipt_key(cache.id, 1))
-    monkeypatch.delattr(type(cache.workspace), "read")
+    monkeypatch.setattr(type(cache.workspace), "read", None)  # nothing may be read
     assert finished_shards(cache.workspace, cache.plan) == {0, 2, 3}
 
 
