@@ -8,7 +8,7 @@ from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
 from s3_server import environment, running_s3
 
-from vfs_ops import builder
+from vfs_ops import builder, retries
 from vfs_ops.caches import open_cache
 from vfs_ops.datasets import open_dataset
 from vfs_ops.ingestion import ingest
@@ -19,6 +19,12 @@ from vfs_ops.storage import Workspace
 def small_shards(monkeypatch):
     """Cut caches into shards of 16 images, chunks of 2 and batches of 8: few images make many."""
     cut_small(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def hasty_retries(monkeypatch):
+    """Ask a storage again without a pause worth waiting for."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture(scope="session")

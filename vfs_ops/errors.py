@@ -137,6 +137,10 @@ class AccessError(StorageError):
     """The storage refuses access, or is read-only."""
 
 
+class ForbiddenError(AccessError):
+    """Refused without a reason: there may be no such object, or no permission to list."""
+
+
 class UnavailableError(StorageError):
     """The storage or network did not answer; trying again later may work."""
 

@@ -6,28 +6,19 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
-import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from vfs_ops import http_files
-from vfs_ops.errors import InvalidNameError, MissingDependencyError, NotFoundError, StorageError
+from vfs_ops import filesystems, http_files, traffic
+from vfs_ops.errors import ForbiddenError, InvalidNameError, NotFoundError, StorageError
 from vfs_ops.failures import storage_errors
-from vfs_ops.urls import LOCAL_PROTOCOLS, REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
+from vfs_ops.retries import persistently
+from vfs_ops.urls import REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
 
 _HTTP: Final = tuple(f"{protocol}://" for protocol in http_files.PROTOCOLS)
-_PACKAGES: Final = {
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "http": "aiohttp",
-    "https": "aiohttp",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +55,9 @@ def read_url(url: str, limit: int) -> bytes:
         As the storage answers.
     """
     url = normalize_url(url, REMOTE_PROTOCOLS)
-    filesystem = _filesystem(url.partition("://")[0])
-    with storage_errors(url):
+    filesystem = filesystems.filesystem(url.partition("://")[0])
+
+    def read() -> bytes:
         if url.startswith(_HTTP):
             return http_files.read_http(filesystem, url, limit=limit)
         path = filesystem._strip_protocol(url)
@@ -73,6 +65,8 @@ def read_url(url: str, limit: int) -> bytes:
         stop = limit if int(filesystem.info(path).get("size") or 0) > limit else None
         start = None if stop is None else 0
         return bytes(filesystem.cat_file(path, start=start, end=stop))
+
+    return persistently(url, read)
 
 
 def stat_url(url: str) -> FileStat:
@@ -86,24 +80,15 @@ def stat_url(url: str) -> FileStat:
         As the storage answers.
     """
     url = normalize_url(url, REMOTE_PROTOCOLS)
-    filesystem = _filesystem(url.partition("://")[0])
-    with storage_errors(url):
+    filesystem = filesystems.filesystem(url.partition("://")[0])
+
+    def ask() -> dict[str, Any]:
         if url.startswith(_HTTP):
-            return _stat(url, http_files.http_info(filesystem, url))
-        return _stat(url, filesystem.info(filesystem._strip_protocol(url)))
+            return http_files.http_info(filesystem, url)
+        found: dict[str, Any] = filesystem.info(filesystem._strip_protocol(url))
+        return found
 
-
-@lru_cache(maxsize=64)
-def _filesystem(protocol: str) -> Any:
-    # without a cache of listings, in which what others write would never show
-    options = {} if protocol in LOCAL_PROTOCOLS else {"use_listings_cache": False}
-    try:
-        return fsspec.filesystem(protocol, **options)
-    except ImportError as error:
-        package = _PACKAGES[protocol]
-        raise MissingDependencyError(
-            f"{protocol}:// needs a package ({error}); install it: pip install {package}"
-        ) from error
+    return _stat(url, persistently(url, ask))
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ class Folder:
     @property
     def filesystem(self) -> Any:
         """The fsspec file system, made once a process and configured by the environment."""
-        return _filesystem(self.protocol)
+        return filesystems.filesystem(self.protocol)
 
     @property
     def _is_http(self) -> bool:
@@ -162,10 +147,14 @@ class Folder:
             As the storage answers; a range that comes back with another length is a `StorageError`.
         """
         path = self.path_of(relative)
-        with storage_errors(f"{self.url}/{relative}"):
+
+        def read() -> bytes:
             if self._is_http:
                 return http_files.read_http(self.filesystem, path, start, stop)
-            data = bytes(self.filesystem.cat_file(path, start=start, end=stop))
+            return bytes(self.filesystem.cat_file(path, start=start, end=stop))
+
+        data = persistently(f"{self.url}/{relative}", read)
+        traffic.count(bytes_read=len(data))
         if start is not None and stop is not None and start >= 0 and len(data) > stop - start:
             raise StorageError(
                 f"{self.url}/{relative}: asked for {stop - start} bytes and got {len(data)}; "
@@ -192,17 +181,21 @@ class Folder:
         with storage_errors(f"{self.url}/{relative}"), open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size > len(buffer):
-                return np.frombuffer(file.readall(), np.uint8)
+                return np.frombuffer(self.read(relative), np.uint8)
             filled = 0
             while count := file.readinto(buffer[filled:size].data):
                 filled += count
+        traffic.count(requests=1, bytes_read=filled)
         return buffer[:filled]
 
     def read_optional(self, relative: str) -> bytes | None:
-        """Read a file that need not be there; None if it is not."""
+        """Read a file that need not be there; None if it is not.
+
+        Public storages that may not be listed answer 403 for what is not there: None as well.
+        """
         try:
             return self.read(relative)
-        except NotFoundError:
+        except (NotFoundError, ForbiddenError):
             return None
 
     def exists(self, relative: str) -> bool:
@@ -214,16 +207,19 @@ class Folder:
             except NotFoundError:
                 return False
             return True
-        with storage_errors(f"{self.url}/{relative}"):
-            return bool(self.filesystem.exists(path))
+        return bool(persistently(f"{self.url}/{relative}", lambda: self.filesystem.exists(path)))
 
     def stat(self, relative: str) -> FileStat:
         """Return size and change token of one file."""
         path = self.path_of(relative)
-        with storage_errors(f"{self.url}/{relative}"):
+
+        def ask() -> dict[str, Any]:
             if self._is_http:
-                return _stat(relative, http_files.http_info(self.filesystem, path))
-            return _stat(relative, self.filesystem.info(path))
+                return http_files.http_info(self.filesystem, path)
+            found: dict[str, Any] = self.filesystem.info(path)
+            return found
+
+        return _stat(relative, persistently(f"{self.url}/{relative}", ask))
 
     def walk(self, relative: str = "") -> list[FileStat]:
         """List all files below a folder, recursively, sorted by path.
@@ -242,20 +238,28 @@ class Folder:
             If any part of it cannot be listed.
         """
         top, root = self.path_of(relative), self.path_of("")
-        with storage_errors(f"{self.url}/{relative}"):
-            if not self.filesystem.isdir(top):
-                return []
-            if isinstance(self.filesystem, LocalFileSystem):
-                stats = list(_walk_local(root, relative))
-            else:
-                # fsspec's plain walk leaves out folders that it may not list
-                options = {"on_error": "raise"} if self._is_http else {}
-                stats = [
-                    _stat(name[len(root) :].lstrip("/"), info)
-                    for name, info in self.filesystem.find(top, detail=True, **options).items()
-                    if info["type"] == "file"
-                ]
+        what = f"{self.url}/{relative}"
+        if isinstance(self.filesystem, LocalFileSystem):
+            with storage_errors(what):
+                stats = list(_walk_local(root, relative)) if os.path.isdir(top) else []
+        else:
+            stats = [
+                _stat(name[len(root) :].lstrip("/"), info)
+                for name, info in persistently(what, lambda: self._find(top)).items()
+                if info["type"] == "file" and name != top
+            ]
         return sorted(stats, key=lambda found: found.path)
+
+    def _find(self, top: str) -> dict[str, Any]:
+        if self._is_http and not self.filesystem.isdir(top):
+            return {}
+        # fsspec's plain walk leaves out folders that it may not list
+        options = {"on_error": "raise"} if self._is_http else {}
+        try:
+            found: dict[str, Any] = self.filesystem.find(top, detail=True, **options)
+        except FileNotFoundError:
+            return {}
+        return found
 
 
 def _walk_local(root: str, folder: str) -> Iterator[FileStat]:

@@ -14,10 +14,13 @@ from typing import Any, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
+from vfs_ops import remote_writes
 from vfs_ops.canonical import check_name
-from vfs_ops.errors import AccessError, InvalidNameError, StorageError
+from vfs_ops.errors import AccessError, ForbiddenError, InvalidNameError, StorageError
 from vfs_ops.failures import already_there, storage_errors
+from vfs_ops.filesystems import self_reliant_options
 from vfs_ops.locations import FileStat, Folder
+from vfs_ops.retries import persistently
 from vfs_ops.urls import WORKSPACE_PROTOCOLS, normalize_url
 
 READ_ONLY_PROTOCOLS: Final = ("https",)
@@ -62,6 +65,7 @@ class Workspace(Folder):
 
         A write that was killed may have left a file whose name starts with a dot: it is no object.
         """
+        self._check_listable()
         with self._memory_lock():
             stats = super().walk(relative)
         return [stat for stat in stats if not stat.path.rpartition("/")[2].startswith(".")]
@@ -72,38 +76,52 @@ class Workspace(Folder):
         Returns
         -------
         bool
-            False if an object of that key is already there; it stays as it is.
+            False if an object of that key is already there, written by anybody else; it stays as
+            it is. A write whose answer was lost is not taken for another's.
 
         Raises
         ------
+        NotFoundError
+            If the bucket is not there.
         AccessError, StorageFullError, UnavailableError, StorageError
             As the storage answers; nothing is left half-written.
         """
         self._check_writable()
-        path = self.path_of(key)
-        with storage_errors(f"{self.url}/{key}"):
-            if isinstance(self.filesystem, LocalFileSystem):
+        path, what = self.path_of(key), f"{self.url}/{key}"
+        if isinstance(self.filesystem, LocalFileSystem):
+            with storage_errors(what):
                 return _create_local(Path(path), data)
+        writer = secrets.token_hex(16)
+
+        def write() -> bool:
             try:
                 with self._memory_lock():
-                    self.filesystem.pipe_file(path, data, mode="create")
+                    remote_writes.create(self.filesystem, path, data, writer)
             except OSError as error:
                 if not already_there(error):
                     raise
                 return False
             return True
 
+        # an attempt whose answer was lost may have been the one that wrote it
+        return persistently(what, write) or persistently(
+            what, lambda: remote_writes.is_of(self.filesystem, path, writer)
+        )
+
     def replace(self, key: str, data: bytes) -> None:
         """Write a derived object, over whatever is there; readers see the old or the new, whole."""
         self._check_writable()
-        path = self.path_of(key)
-        with storage_errors(f"{self.url}/{key}"):
-            if isinstance(self.filesystem, LocalFileSystem):
-                with _temporary_sibling(Path(path), data) as temporary:
-                    temporary.replace(path)
-            else:
-                with self._memory_lock():
-                    self.filesystem.pipe_file(path, data)
+        path, what = self.path_of(key), f"{self.url}/{key}"
+        if isinstance(self.filesystem, LocalFileSystem):
+            with storage_errors(what), _temporary_sibling(Path(path), data) as temporary:
+                temporary.replace(path)
+            return
+
+        def write() -> None:
+            with self._memory_lock():
+                remote_writes.replace(self.filesystem, path, data)
+
+        persistently(what, write)
 
     def delete(self, key: str) -> None:
         """Remove an object or everything below a prefix; nothing happens if it is not there."""
@@ -111,19 +129,33 @@ class Workspace(Folder):
         if not key:
             raise InvalidNameError(f"{self.url} would be deleted as a whole; name what to delete")
         path = self.path_of(key)
-        missing = contextlib.suppress(FileNotFoundError)
-        with storage_errors(f"{self.url}/{key}"), missing, self._memory_lock():
-            self.filesystem.rm(path, recursive=True)
+
+        def remove() -> None:
+            with contextlib.suppress(FileNotFoundError), self._memory_lock():
+                remote_writes.remove(self.filesystem, path)
+
+        persistently(f"{self.url}/{key}", remove)
 
     def names(self, key: str) -> list[str]:
-        """List the names directly below a prefix, sorted; empty if there is none."""
+        """List the names directly below a prefix, sorted; empty if there is none.
+
+        Raises
+        ------
+        ForbiddenError
+            If the storage does not list: https, or a bucket that only lets read.
+        """
+        self._check_listable()
         path = self.path_of(key)
-        with storage_errors(f"{self.url}/{key}"):
+
+        def ask() -> list[str]:
             try:
                 with self._memory_lock():
-                    found = self.filesystem.ls(path, detail=False)
+                    found: list[str] = self.filesystem.ls(path, detail=False)
             except FileNotFoundError:
                 return []
+            return found
+
+        found = persistently(f"{self.url}/{key}", ask)
         names = {str(name).rstrip("/").rpartition("/")[2] for name in found}
         return sorted(name for name in names if not name.startswith("."))
 
@@ -134,7 +166,8 @@ class Workspace(Folder):
         path = self.path_of(key)
         if isinstance(self.filesystem, LocalFileSystem):
             return LocalStore(path, read_only=True)
-        return FsspecStore.from_url(f"{self.url}/{key}", read_only=True)
+        options = self_reliant_options(self.protocol)
+        return FsspecStore.from_url(f"{self.url}/{key}", read_only=True, storage_options=options)
 
     def _memory_lock(self) -> contextlib.AbstractContextManager[Any]:
         """Guard fsspec's memory, which looks first and then writes, lists or deletes."""
@@ -143,6 +176,12 @@ class Workspace(Folder):
     def _check_writable(self) -> None:
         if not self.writable:
             raise AccessError(f"{self.url} is read-only; write to a file or s3 workspace")
+
+    def _check_listable(self) -> None:
+        if self._is_http:
+            raise ForbiddenError(
+                f"{self.url} cannot be listed; read what its catalog's index names"
+            )
 
 
 def _create_local(path: Path, data: bytes) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import requirements
 from ceph import free_port, running_ceph
 
-from vfs_ops import locations
+from vfs_ops.filesystems import filesystem
 
 _CACHED = ("s3", "http", "https")
 
@@ -109,6 +109,6 @@ def environment(variables):
 
 def forget_file_systems():
     """Drop fsspec's instances, which hold connections and credentials of what was set before."""
-    locations._filesystem.cache_clear()
+    filesystem.cache_clear()
     for protocol in _CACHED:
         fsspec.get_filesystem_class(protocol).clear_instance_cache()

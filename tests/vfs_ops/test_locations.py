@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfs_ops import locations
+from vfs_ops import filesystems
 from vfs_ops.errors import (
     AccessError,
     InvalidNameError,
@@ -64,7 +64,7 @@ class Remote:
 def test_change_tokens(
     monkeypatch: pytest.MonkeyPatch, facts: dict[str, Any], stat: tuple[int, str]
 ) -> None:
-    monkeypatch.setattr(locations, "_filesystem", lambda protocol: Remote(facts))
+    monkeypatch.setattr(filesystems, "filesystem", lambda protocol: Remote(facts))
     url = "s3://host/x"
     assert stat_url(url) == FileStat(url, *stat)
     assert read_url(url, 10) == b"whole file"
@@ -73,7 +73,7 @@ def test_change_tokens(
 
 
 def test_a_storage_that_ignores_ranges_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locations, "_filesystem", lambda protocol: Remote({}))
+    monkeypatch.setattr(filesystems, "filesystem", lambda protocol: Remote({}))
     folder = Folder.at("s3://host")
     with pytest.raises(StorageError, match="ignores ranges"):
         folder.read("x", 0, 4)
@@ -178,12 +178,12 @@ def test_a_protocol_whose_package_is_missing_says_so(monkeypatch: pytest.MonkeyP
     def missing(protocol: str, **options: Any) -> Any:
         raise ImportError("no module")
 
-    monkeypatch.setattr(locations.fsspec, "filesystem", missing)
-    locations._filesystem.cache_clear()
+    monkeypatch.setattr(filesystems.fsspec, "filesystem", missing)
+    filesystems.filesystem.cache_clear()
     with pytest.raises(MissingDependencyError, match="pip install gcsfs"):
         Folder.at("gs://bucket").read("x")
-    locations._filesystem.cache_clear()
-    assert set(locations._PACKAGES) == set(REMOTE_PROTOCOLS)
+    filesystems.filesystem.cache_clear()
+    assert set(filesystems.PACKAGES) == set(REMOTE_PROTOCOLS)
 
 
 def test_a_long_object_is_not_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +195,6 @@ def test_a_long_object_is_not_read_whole(monkeypatch: pytest.MonkeyPatch) -> Non
             return b"x" * (end or 3)
 
     for size, span in ((3, (None, None)), (4, (None, None)), (5, (0, 4)), (2**40, (0, 4))):
-        monkeypatch.setattr(locations, "_filesystem", lambda _, size=size: Long({"size": size}))
+        monkeypatch.setattr(filesystems, "filesystem", lambda _, size=size: Long({"size": size}))
         assert len(read_url("s3://bucket/x", 4)) in (3, 4)
         assert asked.pop() == span

@@ -13,6 +13,7 @@ from vfs_ops import sources
 from vfs_ops.builder import build
 from vfs_ops.errors import (
     AccessError,
+    ForbiddenError,
     ImageChangedError,
     NotFoundError,
     StorageError,
@@ -132,7 +133,7 @@ def test_a_dead_link_keeps_its_row_and_is_asked_for_again(server, table, workspa
 @pytest.mark.parametrize(
     ("answer", "error"),
     [(503, UnavailableError), (500, UnavailableError), (429, UnavailableError),
-     (403, AccessError), (401, AccessError), ("cut", UnavailableError)],
+     (403, ForbiddenError), (401, AccessError), ("cut", UnavailableError)],
 )  # fmt: skip
 def test_a_server_that_fails_stops_the_ingest(server, table, workspace, answer, error):
     server.answer = answer
@@ -154,7 +155,7 @@ def test_only_a_dead_link_makes_an_unreadable_row(server, table, workspace, answ
 
 @pytest.mark.parametrize(
     ("answer", "error"),
-    [(503, UnavailableError), (403, AccessError), (404, NotFoundError), (410, NotFoundError)],
+    [(503, UnavailableError), (403, ForbiddenError), (404, NotFoundError), (410, NotFoundError)],
 )
 def test_a_folder_tells_what_the_server_said(server, base, answer, error):
     folder, server.answer = Folder.at(base), answer

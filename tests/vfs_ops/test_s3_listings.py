@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import s3fs
 
-from vfs_ops import locations
+from vfs_ops.filesystems import filesystem
 from vfs_ops.storage import Workspace
 
 
@@ -53,10 +53,10 @@ def bucket(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    locations._filesystem.cache_clear()
+    filesystem.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
     yield made
-    locations._filesystem.cache_clear()
+    filesystem.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
     made.shutdown()
     thread.join()
