@@ -8,7 +8,7 @@ from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
 from s3_server import environment, running_s3
 
-from vfs_ops import builder, retries
+from vfs_ops import attempts, builder
 from vfs_ops.caches import open_cache
 from vfs_ops.datasets import open_dataset
 from vfs_ops.ingestion import ingest
@@ -24,7 +24,7 @@ def small_shards(monkeypatch):
 @pytest.fixture(autouse=True)
 def hasty_retries(monkeypatch):
     """Ask a storage again without a pause worth waiting for."""
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture(scope="session")

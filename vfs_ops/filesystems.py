@@ -2,7 +2,7 @@
 
 Endpoint, credentials, ``anon`` and ``requester_pays`` come from fsspec's own configuration and from
 the environment of the cloud's tools. Added here is what the user is not asked for: time limits, no
-cache of listings, in which what others write would never show, and no retries, since `retries`
+cache of listings, in which what others write would never show, and no retries, since `attempts`
 repeats what may pass.
 """
 

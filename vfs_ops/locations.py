@@ -13,9 +13,9 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from vfs_ops import filesystems, http_files, traffic
+from vfs_ops.attempts import persistently
 from vfs_ops.errors import ForbiddenError, InvalidNameError, NotFoundError, StorageError
 from vfs_ops.failures import storage_errors
-from vfs_ops.retries import persistently
 from vfs_ops.urls import REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
 
 _HTTP: Final = tuple(f"{protocol}://" for protocol in http_files.PROTOCOLS)

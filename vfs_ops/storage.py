@@ -15,12 +15,12 @@ from typing import Any, Final
 from fsspec.implementations.local import LocalFileSystem
 
 from vfs_ops import remote_writes
+from vfs_ops.attempts import persistently
 from vfs_ops.canonical import check_name
 from vfs_ops.errors import AccessError, ForbiddenError, InvalidNameError, StorageError
 from vfs_ops.failures import already_there, storage_errors
 from vfs_ops.filesystems import self_reliant_options
 from vfs_ops.locations import FileStat, Folder
-from vfs_ops.retries import persistently
 from vfs_ops.urls import WORKSPACE_PROTOCOLS, normalize_url
 
 READ_ONLY_PROTOCOLS: Final = ("https",)

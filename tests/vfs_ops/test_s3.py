@@ -7,7 +7,7 @@ import pytest
 from proxy import running_proxy
 from s3_server import environment, running_moto
 
-from vfs_ops import filesystems, retries
+from vfs_ops import attempts, filesystems
 from vfs_ops.errors import (
     AccessError,
     ForbiddenError,
@@ -100,8 +100,8 @@ def test_attempts_are_bounded(s3_workspace: Workspace, s3_proxy: Any) -> None:
     ):
         with counting() as traffic, pytest.raises(UnavailableError, match="asked 6 times"):
             act()
-        assert traffic.requests == retries.ATTEMPTS
-        assert len(s3_proxy.requests) == (number + 1) * retries.ATTEMPTS
+        assert traffic.requests == attempts.ATTEMPTS
+        assert len(s3_proxy.requests) == (number + 1) * attempts.ATTEMPTS
 
 
 @pytest.mark.parametrize("times", [1, 4])
@@ -214,7 +214,7 @@ def test_a_server_that_is_not_there(s3_environment: Any) -> None:
         pytest.raises(UnavailableError, match="asked 6 times"),
     ):
         Workspace.at("s3://bucket/x").read("x")
-    assert traffic.requests == retries.ATTEMPTS
+    assert traffic.requests == attempts.ATTEMPTS
 
 
 def test_create_only_writes_on_moto() -> None:
