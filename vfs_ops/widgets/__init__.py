@@ -8,7 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_MODULE_OF: dict[str, str] = {}
+_MODULE_OF = {
+    "Cells": "cells",
+    "RegionPicker": "picker",
+}
 
 __all__ = list(_MODULE_OF)
 
