@@ -18,6 +18,7 @@ from catalog.lookup import (
 )
 from catalog.lookup import open_reference as open  # noqa: A004  # as catalog.open it reads well
 from catalog.marking import deprecate, set_alias
+from catalog.publishing import Published, publish
 from catalog.registration import describe, register_cache, register_dataset
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Entry",
     "Licences",
     "Located",
+    "Published",
     "deprecate",
     "describe",
     "find",
@@ -37,6 +39,7 @@ __all__ = [
     "open",
     "open_cache",
     "open_dataset",
+    "publish",
     "read_contents",
     "rebuild_index",
     "register_cache",

@@ -1,0 +1,255 @@
+"""The catalog as one HTML page. Whatever stands in an entry is text, and stays text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+from catalog.entries import Entry
+from catalog.lookup import Contents
+
+UNKNOWN_URL: Final = "WORKSPACE"
+"""Stands in the lines to copy until the page knows where it is opened from."""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Previews of a dataset."""
+
+    data: bytes
+    """A JPEG."""
+    count: int
+    """Images shown in it."""
+
+
+def render_page(contents: Contents, mosaics: Mapping[str, Mosaic], url: str | None) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    contents
+        Of the catalog.
+    mosaics
+        Previews, by dataset id; a dataset without has none.
+    url
+        Where people reach the workspace; if None, the page takes the place that it is opened from.
+    """
+    style, script = _resource("page.css"), _resource("page.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_source(style)}; "
+        f"script-src {_source(script)}; base-uri 'none'; form-action 'none'"
+    )
+    caches = [entry for entry in contents.entries if entry.type == "cache"]
+    sections = [
+        _section(contents, name, dataset, own, mosaics.get(identity), url)
+        for (identity, name), (dataset, own) in _by_dataset(contents, caches).items()
+    ]
+    models = sorted({str(entry.facts["model"]) for entry in caches})
+    names = list(dict.fromkeys(str(entry.facts["dataset"]["name"]) for entry in caches))
+    body = "".join(sections) or '<p class="empty">This catalog has no entries yet.</p>'
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Feature caches</title>
+<style>{style}</style>
+</head>
+<body>
+<a class="skip" href="#caches">Skip to the caches</a>
+<header>
+<h1>Feature caches</h1>
+<p class="lead">What vision models see in images, computed once: open it, and search.</p>
+<form id="filters" role="search" hidden>
+<label class="grow">Search <input id="words" type="search" autocomplete="off" spellcheck="false"
+ placeholder="name, model, layer, owner, licence …" aria-keyshortcuts="/"></label>
+<label>Dataset <select id="dataset"><option value="">all</option>{_options(names)}</select></label>
+<label>Model <select id="model"><option value="">all</option>{_options(models)}</select></label>
+<label class="check"><input id="current" type="checkbox"> Hide deprecated</label>
+</form>
+<p id="count" role="status">{_counted(len(caches), "cache")}</p>
+</header>
+<main id="caches">
+{body}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _by_dataset(
+    contents: Contents, caches: Iterable[Entry]
+) -> dict[tuple[str, str], tuple[Entry | None, list[Entry]]]:
+    """Group caches by the dataset that they are shown with; newest datasets without any follow."""
+    known = {
+        (entry.id, entry.name): entry for entry in contents.versions if entry.type == "dataset"
+    }
+    groups: dict[tuple[str, str], tuple[Entry | None, list[Entry]]] = {}
+    for entry in caches:
+        place = entry.facts["dataset"]["id"], entry.facts["dataset"]["name"]
+        groups.setdefault(place, (known.get(place), []))[1].append(entry)
+    for entry in contents.entries:
+        if entry.type == "dataset":
+            groups.setdefault((entry.id, entry.name), (entry, []))
+    return dict(sorted(groups.items(), key=lambda group: group[0][1]))
+
+
+def _section(
+    contents: Contents,
+    name: str,
+    dataset: Entry | None,
+    caches: Sequence[Entry],
+    mosaic: Mosaic | None,
+    url: str | None,
+) -> str:
+    picture = ""
+    if mosaic is not None:
+        data = base64.b64encode(mosaic.data).decode()
+        picture = (
+            f'<img class="mosaic" alt="{_counted(mosaic.count, "image")} of dataset {_text(name)}" '
+            f'src="data:image/jpeg;base64,{data}">'
+        )
+    facts: list[str] = []
+    about = ""
+    if dataset is not None:
+        failed = dataset.facts["unreadable"]
+        facts = [_counted(dataset.facts["images"], "image")]
+        facts += [f"{failed:,} unreadable"] if failed else []
+        facts += _said(dataset)
+        about = _description(dataset)
+    cards = "".join(_card(contents, entry, url) for entry in caches)
+    cards = cards or '<p class="empty">No cache of it yet.</p>'
+    return f"""<section data-dataset="{_text(name)}">
+<h2>{_text(name)}</h2>
+<p class="facts">{_joined(facts)}</p>
+{about}{_deprecation(contents, dataset)}{picture}
+<div class="cards">{cards}</div>
+</section>
+"""
+
+
+def _card(contents: Contents, entry: Entry, url: str | None) -> str:
+    facts = entry.facts
+    grid = "×".join(str(cells) for cells in facts["grid"])
+    aliases = contents.aliases.get((entry.type, entry.name), {}).values()
+    badges = [f"version {entry.version}"]
+    badges += [f"{mark.alias} → version {mark.version}" for mark in aliases]
+    badges += [str(entry.about.get("status"))] if entry.about.get("status") != "active" else []
+    badges += ["imported"] if str(facts["origin"]).startswith("imported:") else []
+    deprecated = entry.key in contents.deprecations
+    known = [
+        ("layer", facts["layer"]),
+        ("cells", f"{grid} of {facts['channels']:,} numbers"),
+        ("size", f"{_size(facts['bytes'])} in {_counted(facts['shards'], 'shard')}"),
+        ("stored as", f"{facts['dtype']}, computed in {facts['precision']}"),
+        ("built", _built(entry)),
+    ]
+    failed = facts["unreadable"]
+    known += [("failures", f"{failed:,} of {facts['images']:,} images")] if failed else []
+    details = {name: value for name, value in entry.document().items() if name != "facts"}
+    rest = {name: value for name, value in facts.items() if name != "recipe"}
+    return f"""<article id="cache-{entry.name}" data-model="{_text(facts["model"])}"\
+{" data-deprecated" if deprecated else ""}>
+<h3><a href="#cache-{entry.name}">{entry.name}</a></h3>
+<p class="badges">{"".join(f"<span>{_text(badge)}</span>" for badge in badges)}</p>
+{_deprecation(contents, entry)}<p class="model">{_text(facts["model"])}</p>
+<dl>{"".join(f"<div><dt>{_text(a)}</dt><dd>{_text(b)}</dd></div>" for a, b in known)}</dl>
+<p class="facts">{_joined(_said(entry))}</p>
+{_description(entry)}<div class="open"><pre tabindex="0"{"" if url else " data-here"}>\
+<code>{_text(_lines(entry, url))}</code></pre>
+<button type="button" class="copy" aria-label="Copy the lines that open {entry.name}" hidden>\
+Copy</button></div>
+<details><summary>Recipe</summary><pre tabindex="0"><code>{_json(facts["recipe"])}</code></pre>\
+</details>
+<details><summary>Everything else</summary><pre tabindex="0"><code>{_json(details | rest)}</code>\
+</pre></details>
+</article>
+"""
+
+
+def _lines(entry: Entry, url: str | None) -> str:
+    """Return three lines of Python that open a cache."""
+    place = json.dumps(url or UNKNOWN_URL)
+    reference = json.dumps(entry.reference)
+    return f"import catalog\nworkspace = {place}\ncache = catalog.open({reference}, workspace)"
+
+
+def _said(entry: Entry) -> list[str]:
+    """Return what people say of an entry, in short."""
+    about = entry.about
+    terms = about.get("licences") or {}
+    said = [("split", about.get("split")), ("owner", about.get("owner"))]
+    said += [(f"licence of {of}", terms.get(of)) for of in ("images", "weights", "features")]
+    said += [("cite", about.get("citation"))]
+    return [f"{name}: {value}" for name, value in said if value]
+
+
+def _built(entry: Entry) -> str:
+    by, run = entry.built.get("by"), entry.built.get("flow_run")
+    made = str(entry.facts["finished"])[:10]
+    return made + (f" by {by}" if by else "") + (f", flow run {run}" if run else "")
+
+
+def _description(entry: Entry) -> str:
+    text = entry.about.get("description")
+    return f'<p class="description">{_text(text)}</p>\n' if text else ""
+
+
+def _deprecation(contents: Contents, entry: Entry | None) -> str:
+    deprecation = None if entry is None else contents.deprecations.get(entry.key)
+    if deprecation is None:
+        return ""
+    text = f"<strong>Deprecated</strong> {_text(deprecation.reason)}"
+    if deprecation.successor:
+        name = deprecation.successor.partition("@")[0]
+        text += f' Use <a href="#cache-{_text(name)}">{_text(deprecation.successor)}</a> instead.'
+    return f'<p class="deprecated">{text}</p>\n'
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "".join(f"<span>{_text(part)}</span>" for part in parts)
+
+
+def _options(values: Iterable[str]) -> str:
+    return "".join(f"<option>{_text(value)}</option>" for value in values)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return _text(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _text(value: object) -> str:
+    """Return text as HTML, in elements and attributes; what cannot be seen is made visible."""
+    shown = (c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return html.escape("".join(shown), quote=True)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _resource(name: str) -> str:
+    return files("catalog").joinpath(name).read_text(encoding="utf-8")
+
+
+def _source(text: str) -> str:
+    """Return the name by which the page's policy allows an inline style or script, and no other."""
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
