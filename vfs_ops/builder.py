@@ -1,156 +1,97 @@
-"""Build caches: dataset × layers of a model. Plans first, computes what is missing, commits."""
+"""Build caches, dataset × layers of models: plan, copy or compute, verify, commit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from numcodecs import Zstd
-
+from vfs_ops.acceptance import find_problems
 from vfs_ops.caches import Cache, open_cache
-from vfs_ops.commits import commit, read_commit
+from vfs_ops.claims import held
+from vfs_ops.commits import commit
 from vfs_ops.completeness import finished_shards
 from vfs_ops.datasets import Dataset
-from vfs_ops.errors import ImageError, SourceError
-from vfs_ops.layout import begin, read_plan, read_probe
-from vfs_ops.pipeline import PendingCache, available_threads, compute_shards
-from vfs_ops.plans import Codec, Plan, choose_sizes
+from vfs_ops.errors import DamagedError, InputError
+from vfs_ops.execution import Site
+from vfs_ops.layout import begin, read_probe
+from vfs_ops.planning import (
+    PlannedCache,
+    as_extractors,
+    cache_specs,
+    check_capacity,
+    plan_build,
+)
 from vfs_ops.probe import check_probe, probe
 from vfs_ops.progress import Progress, ProgressCallback, silent
-from vfs_ops.spec import NULL_DIGEST, CacheSpec, StoredDtype
+from vfs_ops.repair import Check, mend, withdraw
+from vfs_ops.reports import NoticeCallback, ShardCallback, ShardReport, no_notices, no_shards
+from vfs_ops.reuse import copy_shards
+from vfs_ops.spec import StoredDtype
 from vfs_ops.storage import Workspace
-from vfs_ops.values import to_stored
+from vfs_ops.stretches import PendingCache, Stretch, stretches
 
 if TYPE_CHECKING:
-    from vfs_ops.datasets import ImageReader
+    from distributed import Client
+
     from vfs_ops.extract import FeatureExtractor
 
-SAMPLE_IMAGES: Final = 16
-"""Images looked at to choose the codec and to try the stored dtype."""
-WORTHWHILE_RATIO: Final = 1.5
-"""Reading uncompressed features is fastest locally; below this, compression costs more."""
+__all__ = ["PlannedCache", "build", "check_capacity", "plan_build"]
 
-
-@dataclass(frozen=True)
-class PlannedCache:
-    """One cache of a build, before anything is computed."""
-
-    spec: CacheSpec
-    plan: Plan
-    finished_shards: int
-    """Shards that are there already."""
-    complete: bool
-    """True if there is nothing to do."""
-
-    @property
-    def bytes_to_write(self) -> int:
-        """Upper bound of what is still to be written, in bytes: features before compression."""
-        if self.complete:
-            return 0
-        missing = self.plan.shard_count - self.finished_shards
-        images = min(missing * self.plan.images_per_shard, self.plan.images)
-        return images * self.plan.image_bytes
-
-
-def plan_build(
-    dataset: Dataset,
-    extractor: FeatureExtractor,
-    *,
-    workspace: Workspace | None = None,
-    dtype: StoredDtype = "float16",
-    images: Any = None,
-) -> list[PlannedCache]:
-    """Plan the caches of a dataset under every layer of an extractor; writes nothing.
-
-    Parameters
-    ----------
-    dataset
-        The images.
-    extractor
-        Model and layers.
-    workspace
-        Where the caches shall lie; the dataset's by default.
-    dtype
-        How features are stored. ``float16`` halves the size; it is refused where it costs more
-        than `vfs_ops.values.MAX_COSINE_COST`.
-    images
-        Where the images are, if not where they were ingested from; see `Dataset.reader`.
-
-    Returns
-    -------
-    list of PlannedCache
-        In the order of the extractor's layers.
-
-    Raises
-    ------
-    FeatureRangeError
-        If a sample of the features does not fit `dtype`.
-    SourceError
-        If no image can be read.
-    """
-    workspace = workspace or dataset.workspace
-    specs = _cache_specs(dataset, extractor, dtype)
-    stored = [read_plan(workspace, spec.id) for spec in specs]
-    sampled: list[tuple[Codec, float]] = []
-    if None in stored:
-        sampled = _sample(dataset, dataset.reader(images), extractor, dtype)
-    planned = []
-    for number, (spec, info, plan) in enumerate(zip(specs, extractor.infos, stored, strict=True)):
-        if plan is None:
-            image_bytes = info.grid[0] * info.grid[1] * info.channels * np.dtype(dtype).itemsize
-            per_shard, per_chunk, batch_size = choose_sizes(image_bytes)
-            plan = Plan(
-                cache=spec.id,
-                dataset=dataset.id,
-                images=dataset.count,
-                grid=info.grid,
-                channels=info.channels,
-                dtype=dtype,
-                images_per_shard=per_shard,
-                images_per_chunk=per_chunk,
-                batch_size=batch_size,
-                codec=sampled[number][0],
-                sample_ratio=sampled[number][1],
-                weights=extractor.model.weights,
-                versions=_versions(),
-            )
-        complete = read_commit(workspace, spec.id) is not None
-        done = plan.shard_count if complete else len(finished_shards(workspace, plan))
-        planned.append(PlannedCache(spec, plan, done, complete))
-    return planned
+ROUNDS: Final = 3
+"""Times that shards found damaged before the commit are computed again."""
 
 
 def build(
     dataset: Dataset,
-    extractor: FeatureExtractor,
+    extractors: FeatureExtractor | Sequence[FeatureExtractor],
     *,
     workspace: Workspace | None = None,
     dtype: StoredDtype = "float16",
     images: Any = None,
     threads: int | None = None,
+    client: Client | None = None,
+    check: Check = "sizes",
+    quota: int | None = None,
     progress: ProgressCallback = silent,
+    on_shard: ShardCallback = no_shards,
+    on_notice: NoticeCallback = no_notices,
 ) -> list[Cache]:
-    """Build the caches of a dataset under every layer of an extractor, in one pass.
+    """Build the caches of a dataset under every layer of some extractors, one pass a model.
 
     What exists is returned at once. A build that was interrupted goes on where it stopped: shards
-    with a receipt are not computed again.
+    with a receipt are not computed again. Shards that an earlier cache of the same extractor holds,
+    as those of a dataset that has grown since, are copied. Builders side by side share the work.
+
+    Before a cache is committed, every shard is read and compared with its receipt, and a sample of
+    images is computed again: by the same device and version of torch on the same host it must give
+    the same bits, else a cosine of 0.999 in every cell. What fails is computed again.
 
     Parameters
     ----------
-    dataset, extractor, workspace, dtype, images
+    dataset, extractors, workspace, dtype, images
         See `plan_build`. With ``workspace=Workspace.in_memory()`` nothing is kept.
     threads
-        Decoding threads; as many as processors by default.
+        Decoding threads a process; by default as many as it computes with.
+    client
+        Of a Dask cluster whose workers compute, as `clusters.open_cluster` opens it; this process
+        computes if None.
+    check
+        How finished caches are looked at first: ``"sizes"`` finds objects that are missing or cut
+        off, by listings; ``"digests"`` reads all. Damaged shards are computed again.
+    quota
+        Bytes that may be written.
     progress
         Told how many images are done.
+    on_shard
+        Told of each shard that is finished.
+    on_notice
+        Told in a sentence who else builds, what is copied, repaired or tried again.
 
     Returns
     -------
     list of Cache
-        In the order of the extractor's layers.
+        One per extractor and layer, in their order.
 
     Raises
     ------
@@ -160,8 +101,12 @@ def build(
         If the model computes other features than when the build began.
     FeatureRangeError
         If features do not fit `dtype`.
+    TooLargeError, StorageFullError
+        If it does not fit into the memory or on the disk that is there.
+    ClusterError
+        If the scheduler or the workers are gone; run again to go on.
     StorageError
-        If the storage fails; run again to go on.
+        If the storage fails for longer than is waited for; run again to go on.
 
     Examples
     --------
@@ -171,110 +116,122 @@ def build(
     >>> [cache] = build(dataset, extractor)                         # doctest: +SKIP
     """
     workspace = workspace or dataset.workspace
-    planned = plan_build(dataset, extractor, workspace=workspace, dtype=dtype, images=images)
-    if not all(cache.complete for cache in planned):
-        pending = _begin(workspace, planned, extractor)
-        reader = dataset.reader(images)
-        _compute(workspace, pending, extractor, reader, dataset, threads, progress)
-        for cache in pending:
-            commit(workspace, cache.plan)
+    if client is not None and "memory" in (workspace.protocol, dataset.workspace.protocol):
+        raise InputError("workers cannot see a workspace in memory; leave out the cluster")
+    models = as_extractors(extractors)
+    for extractor in models:
+        for spec in cache_specs(dataset, extractor, dtype):
+            mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
+    planned = plan_build(dataset, models, workspace=workspace, dtype=dtype, images=images)
+    unfinished = [cache.spec.id for cache in planned if not cache.complete]
+    if unfinished:
+        check_capacity(planned, workspace, client=client, quota=quota)
+        with held(workspace, unfinished) as claim:
+            for other in claim.others:
+                on_notice(f"{other} builds the same; the work is shared")
+            site = Site(
+                workspace, dataset, images, client, threads, len(claim.others), on_shard, on_notice
+            )
+            counter = _Counter(progress)
+            upcoming = iter(planned)
+            for extractor in models:
+                layers = [next(upcoming) for _ in extractor.specs]
+                _build_pass(site, extractor, layers, counter)
     return [open_cache(workspace, cache.spec.id, dataset) for cache in planned]
 
 
-def _cache_specs(
-    dataset: Dataset, extractor: FeatureExtractor, dtype: StoredDtype
-) -> list[CacheSpec]:
-    return [
-        CacheSpec(
-            images=dataset.images_id, extractor=spec, precision=extractor.precision, dtype=dtype
-        )
-        for spec in extractor.specs
-    ]
+@dataclass
+class _Counter:
+    """Images done and to do, over all passes that have begun."""
+
+    progress: ProgressCallback
+    done: int = 0
+    total: int = 0
+
+    def begin(self, images: int, missing: int) -> None:
+        self.total += images
+        self.done += images - missing
+        self.add(0)
+
+    def add(self, images: int) -> None:
+        # what is computed again after a failure does not count twice
+        self.done = min(self.done + images, self.total)
+        self.progress(Progress("build", self.done, self.total, "images"))
+
+
+def _build_pass(
+    site: Site, extractor: FeatureExtractor, layers: Sequence[PlannedCache], counter: _Counter
+) -> None:
+    """Build the caches of one model: copy, compute, verify, commit."""
+    pending = _begin(site.workspace, layers, extractor)
+    for cache in pending:
+        _copy(site, cache, layers[cache.layer])
+    for size in sorted({cache.plan.batch_size for cache in pending}):
+        group = [cache for cache in pending if cache.plan.batch_size == size]
+        work = _missing(site.workspace, group)
+        count = group[0].plan.images
+        counter.begin(count, sum(len(rows) for one in work for rows in one.batches(group)))
+        for _ in range(ROUNDS):
+            if work:
+                site.compute(extractor, group, work, counter.add)
+            problems = find_problems(site, extractor, group)
+            if not problems:
+                break
+            for cache, problem in problems:
+                site.on_notice(
+                    f"cache {cache.plan.cache[:12]}: shard {problem.shard} is computed again: "
+                    f"{problem.what}"
+                )
+                if problem.shard is not None:
+                    withdraw(site.workspace, cache.plan, [problem.shard])
+            work = _missing(site.workspace, group)
+        else:
+            cache, problem = problems[0]
+            raise DamagedError(
+                f"shard {problem.shard} of cache {cache.plan.cache[:12]} was computed "
+                f"{ROUNDS} times and is still wrong: {problem.what}; check the storage, and that "
+                "the model computes the same each time"
+            )
+        for cache in group:
+            commit(site.workspace, cache.plan)
 
 
 def _begin(
-    workspace: Workspace, planned: list[PlannedCache], extractor: FeatureExtractor
+    workspace: Workspace, layers: Sequence[PlannedCache], extractor: FeatureExtractor
 ) -> list[PendingCache]:
+    if all(cache.complete for cache in layers):
+        return []
     probes = probe(extractor)
     pending = []
-    for layer, cache in enumerate(planned):
+    for layer, cache in enumerate(layers):
         if cache.complete:
             continue
         plan = begin(workspace, cache.spec, cache.plan, probes[layer])
         stored = read_probe(workspace, plan)
         what = f"the unfinished cache {plan.cache[:12]} and this model"
         check_probe(stored, probes[layer], what, cache.spec.precision)
-        done = frozenset(finished_shards(workspace, plan))
-        pending.append(PendingCache(layer, cache.spec, plan, done))
+        pending.append(PendingCache(layer, cache.spec, plan))
     return pending
 
 
-def _compute(
-    workspace: Workspace,
-    pending: list[PendingCache],
-    extractor: FeatureExtractor,
-    reader: ImageReader,
-    dataset: Dataset,
-    threads: int | None,
-    progress: ProgressCallback,
-) -> None:
-    digests = dataset.digests()
-    for size in sorted({cache.plan.batch_size for cache in pending}):
-        group = [cache for cache in pending if cache.plan.batch_size == size]
-        missing = sum(
-            min(size, dataset.count - start)
-            for start in range(0, dataset.count, size)
-            if any(cache.wants(start) for cache in group)
+def _copy(site: Site, cache: PendingCache, planned: PlannedCache) -> None:
+    if cache.plan != planned.plan:
+        return  # another builder's plan came first, and may cut shards in another way
+    done = 0
+    copies = planned.copies.values()
+    for result in copy_shards(site.workspace, cache.spec, cache.plan, copies):
+        if isinstance(result, ShardReport):
+            done += 1
+            site.on_shard(result)
+        else:
+            site.on_notice(result)
+    if done:
+        site.on_notice(
+            f"cache {cache.plan.cache[:12]}: {done} of {cache.plan.shard_count} shards were "
+            "copied from an earlier cache"
         )
-        done = dataset.count - missing
-
-        def on_images(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(Progress("build", done, dataset.count, "images"))
-
-        on_images(0)
-        if missing:
-            compute_shards(
-                workspace,
-                group,
-                extractor,
-                reader,
-                digests,
-                threads=threads or available_threads(),
-                on_images=on_images,
-            )
 
 
-def _sample(
-    dataset: Dataset, reader: ImageReader, extractor: FeatureExtractor, dtype: StoredDtype
-) -> list[tuple[Codec, float]]:
-    """Choose each layer's codec by features of a few images spread over the dataset."""
-    readable = np.flatnonzero(
-        (dataset.digests() != np.frombuffer(NULL_DIGEST, np.uint8)).any(axis=1)
-    )
-    if not len(readable):
-        raise SourceError(
-            f"none of the {dataset.count} images of dataset {dataset.id[:12]} can be read; "
-            "`vfs show` lists the reasons"
-        )
-    places = np.linspace(0, len(readable) - 1, min(SAMPLE_IMAGES, len(readable))).astype(int)
-    pixels = []
-    for row in readable[places].tolist():
-        try:
-            pixels.append(extractor.prepare(reader.read(row)))
-        except ImageError:
-            continue  # its reason goes into the receipt of its shard
-    if not pixels:
-        raise SourceError(f"none of {len(places)} images tried can be read any more; ingest again")
-    choices: list[tuple[Codec, float]] = []
-    for maps in extractor.features(np.stack(pixels)):
-        raw = to_stored(maps, dtype)[0].tobytes()
-        ratio = round(len(raw) / len(Zstd(level=1).encode(raw)), 3)
-        choices.append(("zstd" if ratio >= WORTHWHILE_RATIO else "none", ratio))
-    return choices
-
-
-def _versions() -> Mapping[str, str]:
-    names = ("visual-feature-search", "torch", "torchvision", "timm", "pillow", "numpy")
-    return {name: version(name) for name in names}
+def _missing(workspace: Workspace, group: Sequence[PendingCache]) -> list[Stretch]:
+    finished = [frozenset(finished_shards(workspace, cache.plan)) for cache in group]
+    return stretches(group, finished)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final
 
-from vfs_ops.errors import DamagedError
+from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.layout import cache_key, receipt_key
 from vfs_ops.plans import Plan
 from vfs_ops.receipts import Receipt
@@ -48,17 +48,32 @@ def read_receipts(workspace: Workspace, plan: Plan, shards: Iterable[int]) -> It
     ------
     NotFoundError
         If a shard has none.
-    DamagedError, NewerFormatError
+    DamagedError
         If one does not fit the plan.
+    NewerFormatError
+        If one is of a newer format.
     """
+    for _, found in receipts_or_errors(workspace, plan, shards):
+        if not isinstance(found, Receipt):
+            raise found
+        yield found
 
-    def read(shard: int) -> Receipt:
-        return read_receipt(workspace, plan, shard)
+
+def receipts_or_errors(
+    workspace: Workspace, plan: Plan, shards: Iterable[int]
+) -> Iterator[tuple[int, Receipt | DamagedError | NotFoundError]]:
+    """Read receipts as `read_receipts` does, and go on where one is missing or damaged."""
+
+    def read(shard: int) -> tuple[int, Receipt | DamagedError | NotFoundError]:
+        try:
+            return shard, read_receipt(workspace, plan, shard)
+        except (DamagedError, NotFoundError) as error:
+            return shard, error
 
     upcoming = iter(shards)
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="vfs-receipts")
     try:
-        waiting: deque[Future[Receipt]] = deque(
+        waiting: deque[Future[tuple[int, Receipt | DamagedError | NotFoundError]]] = deque(
             pool.submit(read, shard) for shard in islice(upcoming, 2 * _READERS)
         )
         while waiting:

@@ -223,6 +223,16 @@ class ImageReader:
             raise ImageChangedError(changed)
         return image
 
+    def digest(self, row: int) -> bytes:
+        """Return the content digest of one image, as ingested; `NULL_DIGEST` if unreadable.
+
+        Raises
+        ------
+        InputError
+            If there is no such row.
+        """
+        return bytes(self._row(row)[2])
+
     def _row(self, row: int) -> list[Any]:
         if not 0 <= row < self._dataset.count:
             raise InputError(f"image {row} was asked for; expected 0 to {self._dataset.count - 1}")

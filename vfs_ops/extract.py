@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vfs_ops.errors import ModelError
-from vfs_ops.forward import check_precision, choose_device, run
+from vfs_ops.forward import check_precision, choose_device, describe, run
 from vfs_ops.images import fit
 from vfs_ops.layers import LayerInfo, find_layers, pick
 from vfs_ops.models import LoadedModel
@@ -42,6 +42,8 @@ class FeatureExtractor:
     preprocessing : Preprocessing
     precision : {"float32", "bfloat16", "float16"}
     device : str
+    hardware : str
+        What computes; equal text on one host means equal bits.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class FeatureExtractor:
         self.preprocessing = model.preprocessing
         self.precision: Precision = precision
         self.device = str(chosen)
+        self.hardware = describe(chosen)
 
     def __repr__(self) -> str:
         layers = ", ".join(info.name for info in self.infos)
@@ -131,6 +134,23 @@ class FeatureExtractor:
         return [
             self._to_numpy(info, features) for info, features in zip(self.infos, maps, strict=True)
         ]
+
+    def largest_output(self) -> int:
+        """Return the bytes of the largest output of any part of the model, for one image."""
+        largest = 0
+
+        def look(output: Any) -> None:
+            nonlocal largest
+            tensors = output if isinstance(output, list | tuple) else [output]
+            sizes = [t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor)]
+            largest = max(largest, *sizes, 0)
+
+        parts = dict(self.model.module.named_modules())
+        blank = np.zeros((1, *self.preprocessing.input_size, self.preprocessing.channels), np.uint8)
+        run(
+            self.model.module, blank, self.preprocessing, dict.fromkeys(parts, look), self.precision
+        )
+        return largest
 
     def _keeper(
         self, path: str, maps: list[torch.Tensor | None], images: int

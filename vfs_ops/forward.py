@@ -53,6 +53,20 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
+def describe(device: torch.device) -> str:
+    """Return what computes on a device, in words: equal words on one host mean equal bits.
+
+    The number of threads is not part of it: kernels split their work between threads without
+    changing the order of a sum, which the comparison before each commit sees confirmed.
+    """
+    chip = "cpu"
+    if device.type == "cuda":
+        chip = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        chip = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return f"{chip}, torch {torch.__version__}"
+
+
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that is unknown, or that the device does not compute in.
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vfs_ops.canonical import canonical_json, is_id, parse_json
+from vfs_ops.closeness import alike
 from vfs_ops.errors import DamagedError, NotFoundError, PlanMismatchError
 from vfs_ops.plans import Plan
 from vfs_ops.receipts import Receipt
@@ -135,16 +137,28 @@ def read_probe(workspace: Workspace, plan: Plan) -> NDArray[np.float32]:
     return np.frombuffer(data, "<f4").reshape(plan.image_shape)
 
 
+@dataclass(frozen=True)
+class StoredShard:
+    """What is stored of one shard."""
+
+    fields: dict[str, Any]
+    """The fields of a `Receipt` that say it."""
+    repaired: bool
+    """True if something damaged was there, which had no receipt, and was replaced."""
+
+
 def write_shard(
     workspace: Workspace,
     plan: Plan,
     shard: int,
     features: NDArray[np.floating],
     reasons: Mapping[int, str],
-) -> dict[str, Any]:
+) -> StoredShard:
     """Write the arrays of one whole shard; if another builder was faster, adopt what it stored.
 
-    Norms and validity are made from the features that are stored, so the three always agree.
+    Norms and validity are made from the features that are stored, so the three always agree. What
+    is there already and cannot be what a builder stored, as it does not decode or holds other
+    features, is replaced: without a receipt, nobody relies on it.
 
     Parameters
     ----------
@@ -153,15 +167,10 @@ def write_shard(
     reasons
         Why a row is invalid, by row number; all others are valid.
 
-    Returns
-    -------
-    dict
-        The fields of a `Receipt` that say what is stored.
-
     Raises
     ------
     DamagedError
-        If what another builder stored is no sound shard.
+        If the features given are no whole shard.
     """
     rows = plan.shard_rows(shard)
     if features.shape != (len(rows), *plan.image_shape) or features.dtype != plan.dtype:
@@ -170,21 +179,30 @@ def write_shard(
             f"{(len(rows), *plan.image_shape)}: a write must be a whole shard"
         )
     what = f"shard {shard} of cache {plan.cache[:12]}"
-    data = encode_features(features, plan)
-    if not workspace.create(features_key(plan.cache, shard), data):
-        stored = workspace.read(features_key(plan.cache, shard))
-        if stored != data:
-            data, features = stored, decode_features(stored, len(rows), plan, what)
+    data, repaired = encode_features(features, plan), False
+    key = features_key(plan.cache, shard)
+    if not workspace.create(key, data) and (stored := workspace.read(key)) != data:
+        adopted = _sound_features(stored, features, plan, what)
+        if adopted is None:
+            repaired = _replace(workspace, key, data)
+        else:
+            data, features = stored, adopted
     norms = np.zeros((plan.images_per_shard, *plan.grid), "<f4")
     norms[: len(rows)] = squared_norms(features)
     key = sq_norm_key(plan.cache, shard)
     if not workspace.create(key, norms.tobytes()) and workspace.read(key) != norms.tobytes():
-        raise DamagedError(
-            f"{what}: sq_norm does not fit the features; delete both and build again"
-        )
-    valid = _store_valid(workspace, plan, shard, reasons, what)
+        repaired = _replace(workspace, key, norms.tobytes())
+    valid = np.zeros(plan.images_per_shard, np.bool_)
+    valid[: len(rows)] = [row not in reasons for row in rows]
+    key = valid_key(plan.cache, shard)
+    if not workspace.create(key, valid.tobytes()):
+        found = np.frombuffer(workspace.read(key), np.uint8)
+        if found.shape == valid.shape and found.max() <= 1:
+            valid = found.astype(np.bool_)
+        else:
+            repaired = _replace(workspace, key, valid.tobytes())
     invalid = [row for row, good in zip(rows, valid.tolist(), strict=False) if not good]
-    return {
+    fields = {
         "shard": shard,
         "start": rows.start,
         "stop": rows.stop,
@@ -195,22 +213,23 @@ def write_shard(
         "chunk_checksums": chunk_checksums(data, len(rows), plan, what),
         "invalid": tuple((row, reasons.get(row, "invalid for another builder")) for row in invalid),
     }
+    return StoredShard(fields, repaired)
 
 
-def _store_valid(
-    workspace: Workspace, plan: Plan, shard: int, reasons: Mapping[int, str], what: str
-) -> NDArray[np.bool_]:
-    """Store which rows are valid, padded to a whole shard; or return what is stored."""
-    rows = plan.shard_rows(shard)
-    valid = np.zeros(plan.images_per_shard, np.bool_)
-    valid[: len(rows)] = [row not in reasons for row in rows]
-    key = valid_key(plan.cache, shard)
-    if workspace.create(key, valid.tobytes()):
-        return valid
-    stored = np.frombuffer(workspace.read(key), np.uint8)
-    if stored.shape != valid.shape or stored.max() > 1:
-        raise DamagedError(f"{what}: valid is malformed; delete it and build again")
-    return stored.astype(np.bool_)
+def _sound_features(
+    stored: bytes, ours: NDArray[np.floating], plan: Plan, what: str
+) -> NDArray[np.floating] | None:
+    """Return the features that another builder stored; None if they are none, or others."""
+    try:
+        theirs = decode_features(stored, len(ours), plan, what)
+    except DamagedError:
+        return None
+    return theirs if alike(theirs, ours) else None
+
+
+def _replace(workspace: Workspace, key: str, data: bytes) -> bool:
+    workspace.replace(key, data)
+    return True
 
 
 def write_receipt(workspace: Workspace, cache_id: str, receipt: Receipt) -> Receipt:

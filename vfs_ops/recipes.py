@@ -1,13 +1,19 @@
-"""From a cache back to the model that made it, so that new images can be looked for in it."""
+"""From a description to the model again: of a cache, or for another process that computes."""
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vfs_ops.errors import ModelError
+import torch
+
+from vfs_ops.errors import ExtractorMismatchError, ModelError
 from vfs_ops.extract import FeatureExtractor
-from vfs_ops.models import load_model
+from vfs_ops.models import LoadedModel, load_model, weights_fingerprint
+from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.spec import Precision
 
 if TYPE_CHECKING:
     from vfs_ops.caches import Cache
@@ -48,13 +54,94 @@ def load_extractor(
             f"cache {cache.id[:12]} was computed with a local checkpoint of {spec.model}; give "
             "that file as checkpoint"
         )
-    library = spec.model.partition(":")[0]
-    weights = source.removeprefix(f"{library}:")
-    model = load_model(
-        spec.model,
-        weights=None if source in ("checkpoint", "package") else weights,
-        checkpoint=checkpoint,
-        preprocessing=spec.preprocessing,
-    )
+    model = _from_library(spec.model, source, spec.preprocessing, checkpoint)
     name = spec.layer if spec.output is None else f"{spec.layer}#{spec.output}"
     return FeatureExtractor(model, [name], precision=cache.spec.precision, device=device)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRecipe:
+    """What another process needs to make the same extractor; small, unless it holds a module."""
+
+    reference: str
+    source: str
+    """Where the weights came from, as `LoadedModel.weights`."""
+    fingerprint: str
+    """Of the weights; what is made must have it."""
+    num_prefix_tokens: int
+    preprocessing: Preprocessing
+    layers: tuple[str, ...]
+    precision: Precision
+    device: str | None
+    """None takes a GPU where there is one."""
+    module: torch.nn.Module | None
+    """The user's own module, or one with the weights of a local checkpoint; None for models that a
+    library gives everywhere."""
+
+
+def recipe_of(extractor: FeatureExtractor) -> ModelRecipe:
+    """Describe an extractor for other processes.
+
+    A model that is a library's, with the library's or seeded weights, is only named. A module
+    from Python, and one with the weights of a checkpoint, which other machines may not have, goes
+    along. An extractor that is kept on the CPU beside a GPU stays on CPUs.
+    """
+    model = extractor.model
+    travels = model.reference.startswith("custom:") or model.weights == "checkpoint"
+    on_cpu = extractor.device == "cpu"
+    module = None
+    if travels:
+        module = model.module if on_cpu else copy.deepcopy(model.module).cpu()
+    return ModelRecipe(
+        reference=model.reference,
+        source=model.weights,
+        fingerprint=model.fingerprint,
+        num_prefix_tokens=model.num_prefix_tokens,
+        preprocessing=model.preprocessing,
+        layers=tuple(info.name for info in extractor.infos),
+        precision=extractor.precision,
+        device="cpu" if on_cpu and torch.cuda.is_available() else None,
+        module=module,
+    )
+
+
+def extractor_of(recipe: ModelRecipe) -> FeatureExtractor:
+    """Make the extractor that a recipe describes.
+
+    Raises
+    ------
+    ExtractorMismatchError
+        If the weights that are loaded here are others.
+    ModelError, UnavailableError, MissingDependencyError
+        If the model cannot be loaded here.
+    """
+    if recipe.module is None:
+        model = _from_library(recipe.reference, recipe.source, recipe.preprocessing, None)
+        found = model.fingerprint
+    else:
+        module = recipe.module.eval()
+        found = weights_fingerprint(module)
+        model = LoadedModel(
+            recipe.reference,
+            recipe.source,
+            module,
+            recipe.preprocessing,
+            found,
+            recipe.num_prefix_tokens,
+        )
+    if found != recipe.fingerprint:
+        raise ExtractorMismatchError(
+            f"{recipe.reference} ({recipe.source}) has weights {found[:12]} here, and "
+            f"{recipe.fingerprint[:12]} where the build was started; install the same versions of "
+            "the libraries"
+        )
+    return FeatureExtractor(model, recipe.layers, precision=recipe.precision, device=recipe.device)
+
+
+def _from_library(
+    reference: str, source: str, preprocessing: Preprocessing, checkpoint: str | Path | None
+) -> LoadedModel:
+    """Load a library's model by what `LoadedModel.weights` says of where its weights came from."""
+    library = reference.partition(":")[0]
+    named = None if source in ("checkpoint", "package") else source.removeprefix(f"{library}:")
+    return load_model(reference, weights=named, checkpoint=checkpoint, preprocessing=preprocessing)

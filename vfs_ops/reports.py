@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Action = Literal["computed", "copied"]
+Action = Literal["computed", "copied", "repaired"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class ShardReport:
     worker: str
     """Dask's name of the worker; empty for a build in this process."""
     action: Action
-    """Copied from an earlier cache where it holds the same, else computed."""
+    """Copied from an earlier cache that holds the same, or computed; repaired if something damaged
+    was in its place."""
 
     def document(self) -> dict[str, Any]:
         """Return it as plain values, for a table."""

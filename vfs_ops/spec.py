@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self
 
@@ -66,7 +67,7 @@ class ExtractorSpec:
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.axes != "tokens"):
             raise SpecError(f"prefix_tokens is {self.prefix_tokens} with axes {self.axes!r}")
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The extractor id."""
         return document_id(self.document())

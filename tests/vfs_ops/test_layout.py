@@ -18,6 +18,7 @@ from vfs_ops.errors import (
     StorageFullError,
 )
 from vfs_ops.receipts import Receipt
+from vfs_ops.shards import encode_features
 from vfs_ops.spec import shard_inputs
 from vfs_ops.storage import Workspace
 from vfs_ops.values import squared_norms
@@ -53,13 +54,20 @@ def receipt_of(plan, shard, fields):
     )
 
 
+def nearly(plan, seed):
+    """Return what builders on different hardware compute of the same 32 images."""
+    maps = random_maps(plan, 32).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(size=maps.shape)
+    return (maps + 0.004 * noise).astype(plan.dtype)
+
+
 def write_all(workspace, plan, maps, reasons=None):
     layout.begin(workspace, SPEC, plan, probe_of(plan))
     for shard in range(plan.shard_count):
         rows = plan.shard_rows(shard)
         mine = {row: why for row, why in (reasons or {}).items() if row in rows}
-        fields = layout.write_shard(workspace, plan, shard, maps[rows.start : rows.stop], mine)
-        layout.write_receipt(workspace, plan.cache, receipt_of(plan, shard, fields))
+        stored = layout.write_shard(workspace, plan, shard, maps[rows.start : rows.stop], mine)
+        layout.write_receipt(workspace, plan.cache, receipt_of(plan, shard, stored.fields))
 
 
 @pytest.mark.parametrize("codec", ["none", "zstd"])
@@ -128,8 +136,8 @@ def test_builders_that_differ_on_an_image_agree_on_what_is_stored(workspace):
     plan = plan_of()
     layout.begin(workspace, SPEC, plan, probe_of(plan))
     maps = random_maps(plan, 32)
-    first = layout.write_shard(workspace, plan, 0, maps, {3: "truncated"})
-    second = layout.write_shard(workspace, plan, 0, maps, {})
+    first = layout.write_shard(workspace, plan, 0, maps, {3: "truncated"}).fields
+    second = layout.write_shard(workspace, plan, 0, maps, {}).fields
     assert first["invalid"] == ((3, "truncated"),)
     assert second == {**first, "invalid": ((3, "invalid for another builder"),)}
 
@@ -143,7 +151,8 @@ def test_the_first_plan_stays_in_force(workspace):
 def test_a_lost_race_adopts_what_is_stored(workspace):
     plan = plan_of()
     layout.begin(workspace, SPEC, plan, probe_of(plan))
-    mine, theirs = random_maps(plan, 32, seed=1), random_maps(plan, 32, seed=2)
+    mine, theirs = nearly(plan, seed=1), nearly(plan, seed=2)
+    assert (mine != theirs).any()
     stored = layout.write_shard(workspace, plan, 0, theirs, {})
     assert layout.write_shard(workspace, plan, 0, mine, {}) == stored
 
@@ -151,7 +160,7 @@ def test_a_lost_race_adopts_what_is_stored(workspace):
 def test_a_kill_between_the_arrays_of_a_shard_leaves_them_in_agreement(workspace, monkeypatch):
     plan = plan_of()
     layout.begin(workspace, SPEC, plan, probe_of(plan))
-    theirs = random_maps(plan, 32, seed=2)
+    theirs = nearly(plan, seed=2)
     create = Workspace.create
 
     def full(self, key, data):
@@ -163,7 +172,7 @@ def test_a_kill_between_the_arrays_of_a_shard_leaves_them_in_agreement(workspace
     with pytest.raises(StorageFullError):
         layout.write_shard(workspace, plan, 0, theirs, {})
     monkeypatch.undo()
-    fields = layout.write_shard(workspace, plan, 0, random_maps(plan, 32, seed=1), {})
+    fields = layout.write_shard(workspace, plan, 0, nearly(plan, seed=1), {}).fields
     norms = np.frombuffer(workspace.read(layout.sq_norm_key(SPEC.id, 0)), "<f4")
     np.testing.assert_array_equal(norms.reshape(32, 3, 4), squared_norms(theirs))
     assert fields["features"] == layout.sha256(workspace.read(layout.features_key(SPEC.id, 0)))
@@ -176,7 +185,7 @@ def test_many_writers_of_one_shard_end_with_one_sound_shard(workspace):
 
     def write(seed):
         barrier.wait()
-        results.append(layout.write_shard(workspace, plan, 0, random_maps(plan, 32, seed), {}))
+        results.append(layout.write_shard(workspace, plan, 0, nearly(plan, seed), {}))
 
     threads = [threading.Thread(target=write, args=(seed,)) for seed in range(8)]
     for thread in threads:
@@ -184,6 +193,27 @@ def test_many_writers_of_one_shard_end_with_one_sound_shard(workspace):
     for thread in threads:
         thread.join()
     assert results == [results[0]] * 8
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "norms", "valid"])
+def test_damage_without_a_receipt_is_replaced(workspace, damage):
+    plan = plan_of()
+    layout.begin(workspace, SPEC, plan, probe_of(plan))
+    maps = random_maps(plan, 32)
+    first = layout.write_shard(workspace, plan, 0, maps, {})
+    assert not first.repaired
+    key_of = {"norms": layout.sq_norm_key, "valid": layout.valid_key}
+    key = key_of.get(damage, layout.features_key)(SPEC.id, 0)
+    stored = workspace.read(key)
+    if damage == "other":
+        changed = encode_features(random_maps(plan, 32, seed=1), plan)
+    else:
+        changed = stored[:-1] if damage == "cut" else b"\x02" + stored[1:]
+    workspace.replace(key, changed)
+    second = layout.write_shard(workspace, plan, 0, maps, {})
+    assert second.repaired
+    assert second.fields == first.fields
+    assert workspace.read(key) == stored
 
 
 def test_writes_that_are_no_whole_shard_are_refused(workspace):

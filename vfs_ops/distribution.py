@@ -1,0 +1,182 @@
+"""Calls of one function over a Dask cluster: few at a time, results as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from vfs_ops.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, WorkerPlugin
+
+TASKS_PER_WORKER: Final = 2
+"""One computes and stores while the next decodes, so that no worker runs dry between tasks; more
+would only take memory."""
+PATIENCE_SECONDS: Final = 60.0
+"""How long a cluster may have no worker, or its scheduler not answer."""
+
+_LOOK_SECONDS: Final = 2.0  # between two looks at which workers there are
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def run_on_workers(
+    client: Client,
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    *,
+    name: str,
+    on_result: Callable[[_Result], None],
+    on_notice: Callable[[str], None],
+) -> None:
+    """Call a function once an item, on whichever worker; a bounded number of calls at a time.
+
+    Neither this process, nor the scheduler, nor a worker keeps anything of calls that are not
+    under way, so any number of items takes the same memory. Calls on a worker that dies are made
+    again on others, as often as the scheduler allows.
+
+    Parameters
+    ----------
+    client
+        Of the cluster; used by nobody else meanwhile.
+    function
+        Importable, or small. Its first error ends the run and is raised as it is.
+    items
+        Small; taken one by one.
+    name
+        Shown on Dask's dashboard.
+    on_result
+        Told each result, in the order of completion, in this thread.
+    on_notice
+        Told when workers are lost.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler is gone, there are no workers, or workers die again and again.
+    """
+    finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    upcoming, running = iter(items), dict[Any, Any]()
+    label, number = f"vfs-{name}-{secrets.token_hex(4)}", 0
+    workers = _Workers(client, on_notice)
+    try:
+        while True:
+            room = TASKS_PER_WORKER * workers.count() - len(running)
+            for item in _take(upcoming, room):
+                future: Any = client.submit(function, item, key=(label, number), pure=False)
+                running[future.key], number = future, number + 1
+                future.add_done_callback(finished.put)
+            if not running:
+                return
+            with contextlib.suppress(queue.Empty):
+                future = finished.get(timeout=_LOOK_SECONDS)
+                del running[future.key]
+                on_result(_result(future))
+                del future  # the cluster forgets it now
+    finally:
+        if running and client.status == "running":
+            untyped: Any = client
+            untyped.cancel(list(running.values()))
+
+
+@contextlib.contextmanager
+def plugged(client: Client, plugin: WorkerPlugin, name: str) -> Iterator[None]:
+    """Give every worker a plugin, those that join later too, for as long as the context lasts.
+
+    Raises
+    ------
+    ClusterError
+        If a worker cannot take it.
+    """
+    try:
+        client.register_plugin(plugin, name=name)
+    except ImportError as error:
+        raise ClusterError(
+            f"a worker lacks a module ({error}); install the same packages there, or put the "
+            "module of your model into one"
+        ) from error
+    except OSError as error:
+        raise _gone(str(error)) from error
+    try:
+        yield
+    finally:
+        if client.status == "running":
+            # who is gone has forgotten it anyway
+            with contextlib.suppress(OSError, TimeoutError, KeyError, ValueError):
+                untyped: Any = client
+                untyped.unregister_worker_plugin(name)
+
+
+class _Workers:
+    """Which workers there are; looks anew every few seconds."""
+
+    def __init__(self, client: Client, on_notice: Callable[[str], None]) -> None:
+        self._client, self._on_notice = client, on_notice
+        self._known: dict[str, str] = {}
+        self._looked = self._last_seen = time.monotonic() - _LOOK_SECONDS
+
+    def count(self) -> int:
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS or not self._known:
+            self._look(now)
+            self._looked = now
+        return len(self._known)
+
+    def _look(self, now: float) -> None:
+        if self._client.status not in ("running", "connecting"):
+            raise _gone(f"the client is {self._client.status}")
+        found: dict[str, str] = {}
+        if self._client.status == "running":
+            with contextlib.suppress(OSError):
+                listed = self._client.scheduler_info(n_workers=-1)["workers"]
+                found = {address: str(worker["name"]) for address, worker in listed.items()}
+        if found:
+            self._last_seen = now
+            for address in self._known.keys() - found.keys():
+                self._on_notice(
+                    f"worker {self._known[address]} ({address}) is gone; what it was doing is "
+                    "done again elsewhere"
+                )
+            self._known = found
+        elif now - self._last_seen > PATIENCE_SECONDS:
+            raise ClusterError(
+                f"the cluster has had no worker for {PATIENCE_SECONDS:g} s; start some and run "
+                "again to go on"
+            )
+        else:
+            time.sleep(0.1)
+
+
+def _take(items: Iterator[_Item], count: int) -> Iterator[_Item]:
+    for _ in range(count):
+        try:
+            yield next(items)
+        except StopIteration:
+            return
+
+
+def _result(future: Future[Any]) -> Any:
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"workers died, one after another, over the same task ({error.allowed_failures + 1} "
+            "times); the machine may lack memory, so use fewer workers a machine, and run again "
+            "to go on"
+        ) from error
+    except (FutureCancelledError, OSError) as error:
+        raise _gone(str(error)) from error
+
+
+def _gone(why: str) -> ClusterError:
+    return ClusterError(
+        f"the scheduler is gone ({why[:200]}); start a cluster and run again to go on"
+    )
