@@ -144,6 +144,12 @@ class ReceiptTable(Sequence[Receipt]):
     def __repr__(self) -> str:
         return f"<ReceiptTable: {len(self)} receipts>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReceiptTable) and bool(self._table.equals(other._table))
+
+    def __hash__(self) -> int:
+        return hash(len(self))
+
     @overload
     def __getitem__(self, place: int) -> Receipt: ...
     @overload

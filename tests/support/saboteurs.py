@@ -1,0 +1,43 @@
+"""Readers that fail at a chosen image, in whichever process reads it."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from vfs_ops.errors import AccessError, UnavailableError
+from vfs_ops.locations import Folder
+from vfs_ops.sources import Files
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    """Reads a folder; the first `times` readings of one image fail, in all processes together."""
+
+    folder: str
+    uri: str
+    marks: str
+    """A folder where each failure leaves a file."""
+    how: str = "kill"
+    """``kill`` ends the process at once; ``unavailable`` and ``denied`` raise."""
+    times: int = 1
+
+    def fetch(self, place):
+        if place.uri == self.uri:
+            for number in range(self.times):
+                try:
+                    (Path(self.marks) / str(number)).touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+                self._fail()
+        return Files(Folder.at(self.folder)).fetch(place)
+
+    def stat(self, place):
+        return Files(Folder.at(self.folder)).stat(place)
+
+    def _fail(self):
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "unavailable":
+            raise UnavailableError("the images do not answer; try again later")
+        raise AccessError("the images: access refused; check credentials")
