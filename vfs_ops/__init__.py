@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vfs_ops.builder import plan_build as plan_build
     from vfs_ops.caches import Cache as Cache
     from vfs_ops.caches import open_cache as open_cache
+    from vfs_ops.comparison import compare as compare
     from vfs_ops.datasets import Dataset as Dataset
     from vfs_ops.datasets import open_dataset as open_dataset
     from vfs_ops.extract import FeatureExtractor as FeatureExtractor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vfs_ops.ingestion import ingest as ingest
     from vfs_ops.layers import list_layers as list_layers
     from vfs_ops.models import load_model as load_model
+    from vfs_ops.null_distribution import null_scores as null_scores
     from vfs_ops.objects import torchvision_source as torchvision_source
     from vfs_ops.preprocessing import Preprocessing as Preprocessing
     from vfs_ops.preprocessing import Resize as Resize
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from vfs_ops.scan import search as search
     from vfs_ops.scan import search_iter as search_iter
     from vfs_ops.scan_plan import plan_scan as plan_scan
+    from vfs_ops.score_arrays import score_images as score_images
+    from vfs_ops.score_arrays import score_map as score_map
     from vfs_ops.storage import Workspace as Workspace
     from vfs_ops.tables import TableSource as TableSource
     from vfs_ops.tars import TarSource as TarSource
@@ -49,15 +53,19 @@ _MODULE_OF = {
     "TarSource": "tars",
     "Workspace": "storage",
     "build": "builder",
+    "compare": "comparison",
     "ingest": "ingestion",
     "list_layers": "layers",
     "load_model": "models",
+    "null_scores": "null_distribution",
     "open_cache": "caches",
     "open_dataset": "datasets",
     "plan_build": "builder",
     "plan_scan": "scan_plan",
     "query_from_image": "queries",
     "query_from_row": "queries",
+    "score_images": "score_arrays",
+    "score_map": "score_arrays",
     "search": "scan",
     "search_iter": "scan",
     "torchvision_source": "objects",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vfs_ops.concurrent_reads import concurrently, read_ranges
+from vfs_ops.errors import IncompleteError, NotFoundError
 from vfs_ops.layout import features_key, sq_norm_key
 from vfs_ops.plans import Plan
 from vfs_ops.receipts import Receipt
@@ -29,10 +30,9 @@ from vfs_ops.shard_sources import (
 )
 from vfs_ops.shards import decode_chunk, decode_index, index_bytes
 from vfs_ops.storage import Workspace
+from vfs_ops.traffic import counting
 from vfs_ops.urls import LOCAL_PROTOCOLS
 
-REQUESTS_AT_ONCE: Final = 32
-"""Reads of one process that wait for a remote store together."""
 _LOCAL_REQUEST: Final = 4 << 10
 _REMOTE_REQUEST: Final = 256 << 10
 """Bytes that arrive in the time that one more request takes."""
@@ -49,9 +49,10 @@ class StoredShards:
         self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch | None
     ) -> ShardArrays:
         """Read a shard in two requests, or the chunks of some rows in few; see `ShardSource`."""
-        if wanted is None or not is_read_in_ranges(self.workspace, self.plan, receipt, wanted):
-            return self._whole(receipt, scratch or Scratch())
-        return self._part(receipt, wanted)
+        with self._missing_is_incomplete(receipt):
+            if wanted is None or not is_read_in_ranges(self.workspace, self.plan, receipt, wanted):
+                return self._whole(receipt, scratch or Scratch())
+            return self._part(receipt, wanted)
 
     def read_norms(self, receipt: Receipt) -> NDArray[np.float32]:
         """Read the squared norms of one shard, shape (image, y, x); see `ShardSource`."""
@@ -60,61 +61,71 @@ class StoredShards:
 
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:
         """Read the chunks of some rows, or the whole shard; see `ShardSource`."""
-        if not is_read_in_ranges(self.workspace, self.plan, receipt, np.unique(wanted)):
-            data = self.workspace.read(features_key(self.plan.cache, receipt.shard))
-            return decode_shard(data, receipt, self.plan)[wanted]
-        rows, features, _ = self._chunks(receipt, np.unique(wanted))
-        return features[np.searchsorted(rows, wanted)]
+        with self._missing_is_incomplete(receipt):
+            if not is_read_in_ranges(self.workspace, self.plan, receipt, np.unique(wanted)):
+                data = self.workspace.read(features_key(self.plan.cache, receipt.shard))
+                return decode_shard(data, receipt, self.plan)[wanted]
+            rows, features, _ = self._chunks(receipt, np.unique(wanted))
+            return features[np.searchsorted(rows, wanted)]
 
     def fetch(self, receipt: Receipt, scratch: Scratch) -> tuple[Bytes, Bytes]:
-        """Read the features and the squared norms of a shard as they are stored."""
+        """Read the features and the squared norms of a shard as they are stored.
+
+        Raises
+        ------
+        IncompleteError, AccessError, UnavailableError, StorageError
+            As `ShardSource.read` does.
+        """
         plan, workspace = self.plan, self.workspace
         features = scratch.memory("stored", receipt.feature_bytes)
         norms = scratch.memory("norms", norm_bytes(plan))
         keys = features_key(plan.cache, receipt.shard), sq_norm_key(plan.cache, receipt.shard)
-        found = together(
-            workspace,
-            [
+        with self._missing_is_incomplete(receipt):
+            found = _together(
+                workspace,
                 lambda: workspace.read_into(keys[0], features),
                 lambda: workspace.read_into(keys[1], norms),
-            ],
-        )
+            )
         return found[0], found[1]
 
     def _whole(self, receipt: Receipt, scratch: Scratch) -> ShardArrays:
         started = time.perf_counter()
-        features, norms = self.fetch(receipt, scratch)
-        cost = ReadCost(2, len(features) + len(norms), time.perf_counter() - started)
+        with counting() as traffic:
+            features, norms = self.fetch(receipt, scratch)
+        cost = ReadCost(traffic.requests, traffic.bytes_read, time.perf_counter() - started)
         return decode_stored(features, norms, receipt, self.plan, scratch, cost)
 
     def _part(self, receipt: Receipt, wanted: NDArray[np.intp]) -> ShardArrays:
         started = time.perf_counter()
-        (rows, features, cost), norms = together(
-            self.workspace,
-            [lambda: self._chunks(receipt, wanted), lambda: self.read_norms(receipt)],
-        )
-        cost += ReadCost(1, norm_bytes(self.plan))
-        seconds = time.perf_counter() - started
-        cost = ReadCost(cost.requests, cost.bytes, seconds - cost.decoding, cost.decoding)
+        with counting() as traffic:
+            (rows, features, decoding), norms = _together(
+                self.workspace,
+                lambda: self._chunks(receipt, wanted),
+                lambda: self.read_norms(receipt),
+            )
+        reading = time.perf_counter() - started - decoding
+        cost = ReadCost(traffic.requests, traffic.bytes_read, reading, decoding)
         return ShardArrays(features, norms[rows], rows, valid_rows(receipt)[rows], cost)
 
     def _chunks(
         self, receipt: Receipt, wanted: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.floating], ReadCost]:
-        """Read the chunks that hold some rows: which rows came, and their feature maps."""
+    ) -> tuple[NDArray[np.intp], NDArray[np.floating], float]:
+        """Read the chunks that hold some rows.
+
+        Returns
+        -------
+        rows, features : ndarray
+            Which rows of the shard came, and their feature maps.
+        decoding : float
+            Seconds that checking and decoding took.
+        """
         plan, what = self.plan, shard_name(self.plan, receipt)
         key, per_chunk = features_key(plan.cache, receipt.shard), plan.images_per_chunk
-        index, cost = self._index(receipt)
-        chunks = np.unique(wanted // per_chunk)
+        index, chunks = self._index(receipt), np.unique(wanted // per_chunk)
         spans = _spans(index[chunks], request_bytes(self.workspace))
-        started = time.perf_counter()
-        parts = together(
-            self.workspace,
-            [lambda a=a, b=b: self.workspace.read(key, a, b) for a, b in spans],  # type: ignore[misc]
-        )
+        parts = read_ranges(self.workspace, key, spans)
         read = time.perf_counter()
         starts = np.array([start for start, _ in spans])
-        count = receipt.stop - receipt.start
         features = np.empty((len(chunks), per_chunk, *plan.image_shape), plan.dtype)
         for number, (offset, length) in enumerate(index[chunks].tolist()):
             span = int(np.searchsorted(starts, offset, "right")) - 1
@@ -123,23 +134,30 @@ class StoredShards:
             checksum = receipt.chunk_checksums[int(chunks[number])]
             features[number] = decode_chunk(stored, checksum, plan, what)
         rows = (chunks[:, None] * per_chunk + np.arange(per_chunk)).reshape(-1)
-        there = rows < count  # the last chunk of the last shard may be padded
-        cost += ReadCost(
-            len(spans), sum(map(len, parts)), read - started, time.perf_counter() - read
-        )
-        return rows[there], features.reshape(-1, *plan.image_shape)[there], cost
+        there = rows < receipt.stop - receipt.start  # the last chunk of the last shard is padded
+        maps = features.reshape(-1, *plan.image_shape)[there]
+        return rows[there], maps, time.perf_counter() - read
 
-    def _index(self, receipt: Receipt) -> tuple[NDArray[np.int64], ReadCost]:
+    @contextlib.contextmanager
+    def _missing_is_incomplete(self, receipt: Receipt) -> Iterator[None]:
+        try:
+            yield
+        except NotFoundError as error:
+            raise IncompleteError(
+                f"{shard_name(self.plan, receipt)} is missing ({error}); mirror or build the "
+                "cache again, or search the others with allow_partial=True"
+            ) from error
+
+    def _index(self, receipt: Receipt) -> NDArray[np.int64]:
         """Return where the chunks lie: known of a shard that is not compressed, else read."""
-        plan, started = self.plan, time.perf_counter()
+        plan = self.plan
         if plan.codec == "none":
             count, size = len(receipt.chunk_checksums), plan.images_per_chunk * plan.image_bytes
-            return np.stack([np.arange(count) * size, np.full(count, size)], axis=1), ReadCost()
+            return np.stack([np.arange(count) * size, np.full(count, size)], axis=1)
         size = receipt.feature_bytes
         key = features_key(plan.cache, receipt.shard)
         tail = self.workspace.read(key, size - index_bytes(plan), size)
-        index = decode_index(tail, receipt.stop - receipt.start, plan, shard_name(plan, receipt))
-        return index, ReadCost(1, len(tail), time.perf_counter() - started)
+        return decode_index(tail, receipt.stop - receipt.start, plan, shard_name(plan, receipt))
 
 
 def request_bytes(workspace: Workspace) -> int:
@@ -172,17 +190,9 @@ def is_read_in_ranges(
     return read + requests * request_bytes(workspace) < receipt.feature_bytes
 
 
-def together(workspace: Workspace, reads: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run reads side by side where waiting costs more than a thread does: on a remote store."""
-    if workspace.protocol in LOCAL_PROTOCOLS or len(reads) == 1:
-        return [read() for read in reads]
-    futures = [_readers().submit(read) for read in reads[1:]]
-    try:
-        first = reads[0]()
-        return [first, *(future.result() for future in futures)]
-    finally:
-        for future in futures:
-            future.cancel()
+def _together(workspace: Workspace, *reads: Callable[[], Any]) -> list[Any]:
+    """Run reads side by side on a remote store, where waiting costs more than a thread does."""
+    return list(concurrently(workspace, lambda read: read(), reads))
 
 
 def _spans(chunks: NDArray[np.int64], gap: int) -> list[tuple[int, int]]:
@@ -194,8 +204,3 @@ def _spans(chunks: NDArray[np.int64], gap: int) -> list[tuple[int, int]]:
         else:
             spans.append((offset, offset + length))
     return spans
-
-
-@lru_cache(maxsize=1)
-def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="vfs-read")

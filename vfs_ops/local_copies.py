@@ -22,6 +22,7 @@ from vfs_ops.plans import Plan
 from vfs_ops.receipts import Receipt
 from vfs_ops.shard_sources import Bytes, ReadCost, Scratch, ShardArrays, decode_stored, norm_bytes
 from vfs_ops.storage import Workspace
+from vfs_ops.traffic import counting
 
 _SUFFIX: Final = ".shard"
 _WRITING: Final = ".writing"
@@ -67,8 +68,9 @@ class LocalCopies:
         if wanted is not None:
             return self.store.read(receipt, wanted, scratch)
         started = time.perf_counter()
-        features, norms = self.store.fetch(receipt, scratch)
-        cost = ReadCost(2, len(features) + len(norms), time.perf_counter() - started)
+        with counting() as traffic:
+            features, norms = self.store.fetch(receipt, scratch)
+        cost = ReadCost(traffic.requests, traffic.bytes_read, time.perf_counter() - started)
         arrays = decode_stored(features, norms, receipt, self.store.plan, scratch, cost)
         self._keep(receipt, features, norms)
         return arrays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -60,6 +60,12 @@ class Manifest:
     size: int
     """Bytes of the Parquet file."""
     footer: pq.FileMetaData
+    content: bytes | None = None
+    """The whole file, if it is held in memory."""
+
+    def loaded(self) -> Manifest:
+        """Return this manifest with the whole file in memory, so that rows cost no request."""
+        return replace(self, content=self.workspace.read(self.key))
 
     @property
     def schema(self) -> pa.Schema:
@@ -105,7 +111,11 @@ class Manifest:
         return list(columns)
 
     def _read(self, groups: Sequence[int], names: Sequence[str]) -> pa.Table:
-        file = open_ranged(self.workspace, self.key, self.size)
+        file = (
+            open_ranged(self.workspace, self.key, self.size)
+            if self.content is None
+            else pa.BufferReader(self.content)
+        )
         what = f"{self.workspace.url}/{self.key}"
         if not {"width", "height"} & set(names):
             return _check_values(read_groups(file, self.footer, groups, names, what), what)

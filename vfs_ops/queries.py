@@ -26,10 +26,12 @@ from vfs_ops.geometry import (
     shown_box,
     visible_share,
 )
+from vfs_ops.highlights import Highlight
 from vfs_ops.images import content_digest, decode_image, decode_pixels, pixel_digest
-from vfs_ops.masks import Polygons, pixel_mask
+from vfs_ops.masks import Polygons
 from vfs_ops.pictures import Picture, picture_of
 from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.same_images import rows_of
 from vfs_ops.spec import ExtractorSpec, Precision
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class Query:
     digest: bytes | None
     """Content digest of the image, by which its own rows are left out of a search."""
     picture: Picture
+    highlight: Highlight
+    """What was highlighted, as it was given."""
     visible: float
     """Which part of the highlighted pixels the model sees, in (0, 1]; a centre crop may leave out
     the rest, which is then not searched for."""
@@ -143,7 +147,8 @@ def query_from_image(
     """
     number = _layer_number(extractor, layer)
     decoded, digest = _open(image)
-    drawn = pixel_mask(*decoded.size, mask=mask, boxes=boxes, polygon=polygon)
+    highlight = Highlight(mask, boxes, polygon, downsample)
+    drawn = highlight.drawn(*decoded.size)
     region = mask_to_region(
         drawn, extractor.preprocessing, extractor.infos[number].grid, downsample
     )
@@ -157,7 +162,8 @@ def query_from_image(
         probe=_probe(extractor)[number],
         digest=digest,
         picture=picture_of(decoded, drawn, frame),
-        visible=_visible(drawn, frame, whole=mask is None and boxes is None and polygon is None),
+        highlight=highlight,
+        visible=_visible(drawn, frame, whole=highlight.whole),
     )
 
 
@@ -200,9 +206,8 @@ def query_from_row(
     if row in cache.invalid:
         raise QueryError(f"image {row} has no features: {cache.invalid[row]}; choose another image")
     columns = cache.dataset.rows([row], ["width", "height", "digest"]).to_pydict()
-    drawn = pixel_mask(
-        columns["width"][0], columns["height"][0], mask=mask, boxes=boxes, polygon=polygon
-    )
+    highlight = Highlight(mask, boxes, polygon, downsample)
+    drawn = highlight.drawn(columns["width"][0], columns["height"][0])
     preprocessing: Preprocessing = cache.spec.extractor.preprocessing
     region = mask_to_region(drawn, preprocessing, cache.grid, downsample)
     frame = Frame.of(drawn.shape[1], drawn.shape[0], preprocessing)
@@ -214,7 +219,41 @@ def query_from_row(
         probe=None,
         digest=columns["digest"][0],
         picture=picture_of(_preview(cache, row), drawn, frame),
-        visible=_visible(drawn, frame, whole=mask is None and boxes is None and polygon is None),
+        highlight=highlight,
+        visible=_visible(drawn, frame, whole=highlight.whole),
+    )
+
+
+def query_again(query: Query, cache: Cache) -> Query:
+    """Make the query that highlights the same part of the same image, for another cache.
+
+    Parameters
+    ----------
+    query
+        Of any extractor.
+    cache
+        Its dataset must hold the image; the features come from there, so no model is needed.
+
+    Raises
+    ------
+    QueryError
+        If the dataset does not hold the image, or there are no features under the region.
+    """
+    [rows] = rows_of(cache.dataset, [query.digest])
+    valid = [row for row in rows.tolist() if row not in cache.invalid]
+    if not valid:
+        raise QueryError(
+            f"the image of {query} is not in dataset {cache.dataset.id[:12]} of cache "
+            f"{cache.id[:12]}; make the query with query_from_image and the cache's extractor"
+        )
+    given = query.highlight
+    return query_from_row(
+        cache,
+        valid[0],
+        mask=given.mask,
+        boxes=given.boxes,
+        polygon=given.polygon,
+        downsample=given.downsample,
     )
 
 

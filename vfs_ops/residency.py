@@ -54,7 +54,7 @@ class ResidentShards:
 def resident_bytes(cache: Cache) -> int:
     """Return how much memory `load` needs for a cache."""
     cells = cache.grid[0] * cache.grid[1]
-    return cache.plan.images * (cache.plan.image_bytes + 4 * cells)
+    return cache.plan.images * (cache.plan.image_bytes + 4 * cells) + cache.dataset.manifest.size
 
 
 def load(cache: Cache, progress: ProgressCallback) -> Cache:
@@ -70,7 +70,7 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
     Returns
     -------
     Cache
-        The same cache; what is searched and read of it comes from memory.
+        The same cache; features, norms, labels and metadata come from memory.
 
     Raises
     ------
@@ -102,4 +102,5 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
             progress(Progress("load", len(shards), total, "shards"))
     finally:
         pool.shutdown(cancel_futures=True)
-    return replace(cache, source=ResidentShards(shards))
+    dataset = replace(cache.dataset, manifest=cache.dataset.manifest.loaded())
+    return replace(cache, source=ResidentShards(shards), dataset=dataset)

@@ -13,7 +13,8 @@ from vfs_ops.hits import Hits, ManyHits
 from vfs_ops.predicates import Filters
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.queries import Query
-from vfs_ops.scan_plan import check_positive, own_rows, plan_scan
+from vfs_ops.same_images import rows_of
+from vfs_ops.scan_plan import check_positive, plan_scan
 from vfs_ops.scan_run import Questions, SearchRun
 from vfs_ops.scan_tasks import ScanJob
 
@@ -176,11 +177,11 @@ def search_iter(
     limit = check_positive("k", k)
     questions = Questions.of(cache, query, queries)
     count, digests = len(questions.queries), [one.digest for one in questions.queries]
-    own = own_rows(cache, digests if exclude_query_image else [None] * count)
+    own = rows_of(cache.dataset, digests if exclude_query_image else [None] * count)
     compared = np.ones(cache.count, np.bool_)
     if count == 1:
         compared[own[0]] = False
-        own = own_rows(cache, [None])
+        own = rows_of(cache.dataset, [None])
     plan = plan_scan(
         cache,
         where=where,

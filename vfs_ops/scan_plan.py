@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -184,22 +184,6 @@ def _tasks(
             size, whole = ranged_cost(cache.workspace, cache.plan, receipt, wanted)[0], False
         group = None if groups is None else groups[here]
         yield ShardTask(receipt, wanted, group, whole, size + norm_bytes(cache.plan))
-
-
-def own_rows(cache: Cache, digests: Sequence[bytes | None]) -> list[NDArray[np.int64]]:
-    """Return the rows that hold each of some images, by content digest."""
-    found: list[list[int]] = [[] for _ in digests]
-    known = [digest for digest in digests if digest is not None]
-    if known:
-        column = cache.dataset.table(["digest"])["digest"].combine_chunks()
-        places = pc.is_in(column, value_set=pa.array(known, column.type))
-        rows = np.flatnonzero(places.to_numpy(zero_copy_only=False))
-        for row in rows.tolist():
-            digest = column[row].as_py()
-            for number, own in enumerate(digests):
-                if own == digest:
-                    found[number].append(row)
-    return [np.array(rows, np.int64) for rows in found]
 
 
 def check_positive(name: str, value: int) -> int:

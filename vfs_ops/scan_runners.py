@@ -60,9 +60,11 @@ def run_on_threads(
             finished.put(result)
 
     def work() -> None:
-        graph = {("scan", number): (partial(run, task),) for number, task in enumerate(plan.tasks)}
+        # Dask begins independent tasks in falling order of their keys; a disk likes rising shards
+        keys = [f"scan-{number:08d}" for number in reversed(range(len(plan.tasks)))]
+        graph = {key: (partial(run, task),) for key, task in zip(keys, plan.tasks, strict=True)}
         try:
-            dask.threaded.get(graph, list(graph), pool=pool)
+            dask.threaded.get(graph, keys, pool=pool)
         except BaseException:
             stop.set()  # the other threads are at their shards still
             raise

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfs_ops.errors import IncompleteError, NotFoundError
+from vfs_ops.errors import IncompleteError
 from vfs_ops.exact import Pattern
 from vfs_ops.scan_plan import ShardTask
 from vfs_ops.scoring import Kernel, best_of_block
@@ -103,12 +103,9 @@ class Scorer:
             arrays = self._job.source.read(
                 task.receipt, None if task.whole else task.wanted, self._scratch()
             )
-        except NotFoundError as error:
+        except IncompleteError:
             if not self._job.allow_partial:
-                raise IncompleteError(
-                    f"shard {task.receipt.shard} is missing ({error}); mirror or build the cache "
-                    "again, or give allow_partial=True to search the others"
-                ) from error
+                raise
             nothing = tuple(Best.empty() for _ in self._kernels)
             return ShardResult(task.receipt.shard, 0, nothing, ReadCost(), 0.0, missing=True)
         if cancelled():

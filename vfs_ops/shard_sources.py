@@ -102,7 +102,9 @@ class ShardSource(Protocol):
         ------
         DamagedError
             If it is not as it was written.
-        NotFoundError, AccessError, UnavailableError, StorageError
+        IncompleteError
+            If it is not there.
+        AccessError, UnavailableError, StorageError
             As the storage answers.
         """
 
@@ -118,7 +120,7 @@ class ShardSource(Protocol):
 
         Raises
         ------
-        DamagedError, NotFoundError, AccessError, UnavailableError, StorageError
+        DamagedError, IncompleteError, AccessError, UnavailableError, StorageError
             As `read` does.
         """
 

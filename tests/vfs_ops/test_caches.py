@@ -10,6 +10,7 @@ from vfs_ops import canonical
 from vfs_ops.caches import open_cache
 from vfs_ops.errors import (
     DamagedError,
+    IncompleteError,
     MismatchError,
     NewerFormatError,
     NotFoundError,
@@ -202,7 +203,7 @@ def test_documents_must_be_what_was_committed(cache, name):
         open_cache(cache.workspace, cache.id).probe  # noqa: B018
 
 
-def test_a_missing_shard_is_not_found(cache):
+def test_a_missing_shard_makes_a_cache_incomplete(cache):
     Path(cache.workspace.path_of(features_key(cache.id, 1))).unlink()
-    with pytest.raises(NotFoundError):
+    with pytest.raises(IncompleteError, match=r"shard 1 of cache \w+ is missing"):
         cache.read_shard(1)
