@@ -15,6 +15,7 @@ import pyarrow as pa
 from vfs_ops.canonical import canonical_json, document_id
 from vfs_ops.datasets import Dataset, folder_of, hint_key, open_dataset
 from vfs_ops.errors import ImageError, IncompleteError, NotFoundError
+from vfs_ops.growth import in_earlier_order
 from vfs_ops.manifests import (
     OWN_COLUMNS,
     dataset_document,
@@ -79,9 +80,10 @@ def ingest(
     workspace
         Where the dataset is stored.
     previous
-        An earlier dataset of the same source: images whose URI and change token (ETag, or size and
-        time) are the same are not read again. If it was last ingested from elsewhere, its records
-        say nothing of these images, and all are read.
+        An earlier dataset of the same source. Its images keep their order, and new ones come at the
+        end, so that a build computes these alone. Images whose URI and change token (ETag, or size
+        and time) are the same are not read again. If it was last ingested from elsewhere, its
+        records say nothing of these images, and all are read.
     rehash
         Read all images, whatever is known of them.
     threads
@@ -103,6 +105,8 @@ def ingest(
     """
     threads = threads or min(32, (os.cpu_count() or 1) + 4)
     listing = as_source(source).listing()
+    if previous is not None:
+        listing = in_earlier_order(listing, previous)
     staging = Staging.of(workspace, listing.origin)
     names = staging.stored()
     earlier: list[pa.Table] = []

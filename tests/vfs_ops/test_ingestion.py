@@ -155,7 +155,7 @@ def test_only_what_changed_is_read(folder: Path, workspace: Workspace) -> None:
     source = Counting(FolderSource(str(folder)))
     changed = ingest(source, workspace, previous=dataset)
     assert sorted(source.read) == ["a-new-first.png", "odd/0003.png", "odd/0007.png"]
-    fresh = ingest(str(folder), Workspace.in_memory())
+    fresh = ingest(str(folder), Workspace.in_memory(), previous=dataset, rehash=True)
     assert changed.id == fresh.id != dataset.id
     assert changed.table().equals(fresh.table())
     assert [changed.preview(row) for row in range(12)] == [fresh.preview(row) for row in range(12)]
