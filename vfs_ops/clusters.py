@@ -95,7 +95,12 @@ def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
     pinned = dict.fromkeys(_THREAD_VARIABLES, each)
     with (
         tempfile.TemporaryDirectory(prefix="vfs-dask-", ignore_cleanup_errors=True) as folder,
-        dask.config.set({"distributed.nanny.pre-spawn-environ": {**_trimming(), **pinned}}),
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": {**_trimming(), **pinned},
+                "temporary-directory": folder,
+            }
+        ),
         local(
             n_workers=count,
             # Dask's threads hold tasks; how many compute is said to torch by the environment

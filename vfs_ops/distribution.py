@@ -178,5 +178,6 @@ def _result(future: Future[Any]) -> Any:
 
 def _gone(why: str) -> ClusterError:
     return ClusterError(
-        f"the scheduler is gone ({why[:200]}); start a cluster and run again to go on"
+        f"the scheduler is gone ({' '.join(why.split())[:200]}); start a cluster and run again to "
+        "go on"
     )

@@ -30,9 +30,7 @@ def in_earlier_order(listing: Listing, previous: Dataset) -> Listing:
     for rows in places.values():
         rows.reverse()
     order = [
-        rows.pop()
-        for uri in previous.table(["uri"])["uri"].to_pylist()
-        if (rows := places.get(uri))
+        places[uri].pop() for uri in previous.table(["uri"])["uri"].to_pylist() if places.get(uri)
     ]
     order += sorted(row for rows in places.values() for row in rows)
     taken = pa.array(order, pa.int64())

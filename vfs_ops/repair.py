@@ -88,9 +88,7 @@ def mend(
         withdraw_commit(workspace, cache_id)
         on_notice(f"{name}: its commit was withdrawn: {error}")
         return
-    if plan is None or commit is None:
-        return
-    if not _mend_documents(workspace, cache_id, commit, on_notice):
+    if commit is None or not _mend_documents(workspace, cache_id, commit, on_notice) or not plan:
         return
     receipts = read_committed_receipts(workspace, plan, commit)
     finished = finished_shards(workspace, plan)
