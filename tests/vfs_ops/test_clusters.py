@@ -1,5 +1,6 @@
 """Clusters: what is opened, what is refused, and what a scheduler's end looks like."""
 
+import json
 import os
 import signal
 import subprocess
