@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
-from flows.commands.build import build, ingest, layers
+from flows.commands.build import build, layers
 from flows.commands.catalog import ls, show, verify
 from flows.commands.demo import demo
+from flows.commands.deployments import deploy, serve
+from flows.commands.ingest import ingest
 from flows.commands.options import DEFAULT_WORKSPACE
 from flows.commands.search import search
 from flows.console import say
@@ -29,13 +31,14 @@ _EXIT_CODES: tuple[tuple[type[errors.VfsError], int], ...] = (
     (errors.DamagedError, 5),
     (errors.StorageError, 6),
     (errors.MissingDependencyError, 7),
+    (errors.ClusterError, 8),
 )
 
 _TRACEBACK = "VFS_TRACEBACK"
 
 _EPILOG = """Exit codes: 0 done, 2 something given cannot be used, 3 not found, 4 does not match or
-is not finished, 5 damaged or too new, 6 the storage failed, 7 a package is missing, 130
-interrupted."""
+is not finished, 5 damaged or too new, 6 the storage failed, 7 a package is missing, 8
+the cluster was lost, 130 interrupted."""
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,7 +69,7 @@ def cli(context: click.Context, workspace: str) -> None:
     context.obj = Workspace.at(workspace)
 
 
-for command in (demo, ingest, layers, build, ls, show, search, verify):
+for command in (demo, ingest, layers, build, ls, show, search, verify, deploy, serve):
     cli.add_command(command)
 
 

@@ -248,9 +248,13 @@ def _commit(
             finished = _is_finished(workspace, dataset_id)
             if not finished:
                 raise
-    workspace.replace(hint_key(dataset_id), canonical_json(origin_hint(listing.origin, workspace)))
-    stat = encode_parquet(records.select(["token"]))
-    workspace.replace(f"{folder}/stat.parquet", stat)
+    hints = {
+        hint_key(dataset_id): canonical_json(origin_hint(listing.origin, workspace)),
+        f"{folder}/stat.parquet": encode_parquet(records.select(["token"])),
+    }
+    for key, data in hints.items():
+        if workspace.read_optional(key) != data:  # a nightly ingest of the same writes nothing
+            workspace.replace(key, data)
     if not finished:
         workspace.create(f"{folder}/dataset.json", canonical_json(document))
     return open_dataset(workspace, dataset_id)

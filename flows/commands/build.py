@@ -1,79 +1,18 @@
-"""`vfs ingest`, `vfs layers`, `vfs build`: from images to a cache that can be searched."""
+"""`vfs layers`, `vfs build`: from a dataset to caches that can be searched."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-import catalog
-from catalog import Entry
-from flows.cache_names import cache_names
-from flows.commands.options import json_option, model_options, threads_option
-from flows.console import counted, progress_shown, say, size, write_json, write_table
-from vfs_ops.canonical import check_name
-from vfs_ops.errors import NotFoundError, SourceError
+from flows.commands.options import json_option, model_options, threads_option, track_option
+from flows.console import counted, say, size, write_json, write_table
+from flows.console_watcher import console_watcher
+from flows.jobs.build_tables import plan_table
+from flows.jobs.building import BuildJob, ExtractorChoice
+from flows.running import run
 from vfs_ops.storage import Workspace
-
-if TYPE_CHECKING:
-    from vfs_ops.builder import PlannedCache
-    from vfs_ops.sources import Source
-
-
-@click.command()
-@click.argument("source")
-@click.option("--name", required=True, help="Name of the dataset in the catalog.")
-@click.option("--labels", help="For a folder: 'folder' (names of folders; the default) or a CSV.")
-@click.option("--path-column", help="For a table: the column of paths or URLs.")
-@click.option("--tars", is_flag=True, help="SOURCE is a folder of tar shards (WebDataset).")
-@click.option("--rehash", is_flag=True, help="Read all images again, even those unchanged.")
-@threads_option
-@json_option
-@click.pass_obj
-def ingest(
-    workspace: Workspace,
-    source: str,
-    name: str,
-    labels: str | None,
-    path_column: str | None,
-    tars: bool,
-    rehash: bool,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """Make a dataset of images, or bring it up to date.
-
-    SOURCE is a folder of images, a CSV or Parquet table with a column of paths or URLs, a tar
-    shard (WebDataset), or torchvision:NAME. Run again, it reads only what changed.
-    """
-    from vfs_ops import ingestion
-
-    check_name(name)
-    chosen = _source(source, labels, path_column, tars)
-    try:
-        previous = catalog.open_dataset(workspace, name)
-    except NotFoundError:
-        previous = None
-    with progress_shown() as progress:
-        dataset = ingestion.ingest(
-            chosen,
-            workspace,
-            previous=previous,
-            rehash=rehash,
-            threads=threads,
-            progress=progress,
-        )
-    entry = catalog.register_dataset(workspace, name, dataset)
-    if as_json:
-        write_json(entry.document())
-        return
-    failed = entry.facts["unreadable"]
-    say(
-        f"dataset {name} (version {entry.version}, {dataset.id[:12]}): "
-        + counted(dataset.count, "image")
-        + (f", {failed} unreadable: `vfs show {name} --kind dataset` lists why" if failed else "")
-    )
 
 
 @click.command()
@@ -132,6 +71,13 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     help="As `vfs layers` lists it; may be repeated.",
 )
 @click.option(
+    "--also",
+    multiple=True,
+    nargs=2,
+    metavar="MODEL LAYER[,LAYER…]",
+    help="Another model, with its best weights; may be repeated.",
+)
+@click.option(
     "--name",
     help="Of the cache in the catalog, for a single layer.  [default: DATASET-MODEL-LAYER]",
 )
@@ -156,124 +102,86 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     help="Folder or URL where the images are now, if not where they were ingested from; or "
     "torchvision:NAME.",
 )
+@click.option("--source", help="Ingest this first as DATASET, so that new images are built too.")
+@click.option(
+    "--cluster",
+    default="local",
+    show_default=True,
+    help="local (processes of this machine), cuda (one for each GPU), or the address of a Dask "
+    "scheduler.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes of a local cluster.")
 @click.option("--dry-run", is_flag=True, help="Show what would be computed; write nothing.")
 @threads_option
+@track_option
 @json_option
 @click.pass_obj
 def build(
     workspace: Workspace,
-    dataset: str,
+    /,
     model: str,
     layer_names: tuple[str, ...],
-    name: str | None,
+    also: tuple[tuple[str, str], ...],
     weights: str | None,
     checkpoint: str | None,
-    dtype: str,
-    precision: str,
-    device: str | None,
-    images: str | None,
     dry_run: bool,
-    threads: int | None,
+    track: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Compute and keep the feature maps of DATASET.
 
     At one or more layers of a model, in one pass. What exists is not computed again, and an
-    interrupted build goes on where it stopped.
+    interrupted build goes on where it stopped. What is new is verified before it is registered.
     """
-    entry = catalog.find(workspace, dataset, "dataset")
-    from vfs_ops import builder
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.models import load_model
-    from vfs_ops.source_kinds import TORCHVISION, as_source
-
-    opened = catalog.open_dataset(workspace, dataset)
-    extractor = FeatureExtractor(
-        load_model(model, weights=weights, checkpoint=checkpoint),
-        layer_names,
-        precision=precision,  # type: ignore[arg-type]  # one of the choices above
-        device=device,
-    )
-    names = cache_names(
-        workspace, entry.name, extractor.specs, precision=precision, dtype=dtype, name=name
-    )
-    place = as_source(images) if images and images.startswith(TORCHVISION) else images
+    chosen = [
+        ExtractorChoice(model=model, layers=layer_names, weights=weights, checkpoint=checkpoint),
+        *(ExtractorChoice(model=other, layers=tuple(layers.split(","))) for other, layers in also),
+    ]
+    job = BuildJob(workspace=workspace.url, extractors=tuple(chosen), **options)
     if dry_run:
-        planned = builder.plan_build(opened, extractor, dtype=dtype, images=place)  # type: ignore[arg-type]
-        _report_plans(names, planned, as_json)
+        _report_plan(job, as_json)
         return
-    with progress_shown() as progress:
-        caches = builder.build(
-            opened,
-            extractor,
-            dtype=dtype,  # type: ignore[arg-type]
-            images=place,
-            threads=threads,
-            progress=progress,
-        )
-    entries = [
-        catalog.register_cache(workspace, cached, cache, dataset_name=entry.name)
-        for cached, cache in zip(names, caches, strict=True)
-    ]
-    _report(entries, as_json)
-
-
-def _source(text: str, labels: str | None, path_column: str | None, tars: bool) -> Source:
-    from vfs_ops.folders import FolderSource
-    from vfs_ops.source_kinds import as_source
-    from vfs_ops.tables import TableSource
-    from vfs_ops.tars import TarSource
-
-    source = TarSource(text) if tars else as_source(text)
-    if isinstance(source, FolderSource) and labels is not None:
-        source = replace(source, labels=labels)
-    elif labels is not None:
-        raise SourceError(f"--labels is for a folder of images; {text!r} is none, so leave it out")
-    if isinstance(source, TableSource):
-        source = replace(source, path_column=path_column)
-    elif path_column is not None:
-        raise SourceError(f"--path-column is for a table; {text!r} is none, so leave it out")
-    return source
-
-
-def _report_plans(names: list[str], planned: list[PlannedCache], as_json: bool) -> None:
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "layer": cache.spec.extractor.layer,
-            "shards": cache.plan.shard_count,
-            "finished_shards": cache.finished_shards,
-            "bytes_to_write": cache.bytes_to_write,
-            "codec": cache.plan.codec,
-            "id": cache.spec.id,
-        }
-        for name, cache in zip(names, planned, strict=True)
-    ]
+    with console_watcher() as watcher:
+        built = run(job, track=track, watcher=watcher)
     if as_json:
-        write_json(rows)
+        write_json([entry.document() for entry in built.entries])
         return
-    shown = [
-        {
-            "cache": row["name"],
-            "layer": row["layer"],
-            "shards": row["shards"],
-            "finished": row["finished_shards"],
-            "to write": size(row["bytes_to_write"]),
-            "codec": row["codec"],
-            "id": row["id"][:12],
-        }
-        for row in rows
-    ]
-    write_table(shown, right=("shards", "finished", "to write"))
-
-
-def _report(entries: list[Entry], as_json: bool) -> None:
-    if as_json:
-        write_json([entry.document() for entry in entries])
-        return
-    for entry in entries:
+    for entry in built.entries:
         facts = entry.facts
         say(
             f"cache {entry.name} ({entry.id[:12]}): {counted(facts['images'], 'image')}, "
             f"{size(facts['bytes'])} of features"
         )
+    say(f"computed {counted(built.computed_shards, 'shard')}")
+
+
+def _report_plan(job: BuildJob, as_json: bool) -> None:
+    from vfs_ops.builder import check_capacity
+
+    prepared = job.prepare()
+    if as_json:
+        write_json(
+            [
+                {
+                    "name": name,
+                    "layer": cache.spec.extractor.layer,
+                    "shards": cache.plan.shard_count,
+                    "finished_shards": cache.finished_shards,
+                    "copied_shards": cache.copied_shards,
+                    "bytes_to_write": cache.bytes_to_write,
+                    "worker_memory": cache.worker_memory,
+                    "codec": cache.plan.codec,
+                    "id": cache.spec.id,
+                }
+                for name, cache in zip(prepared.names, prepared.planned, strict=True)
+            ]
+        )
+    else:
+        table = plan_table(prepared.dataset_name, prepared.names, prepared.planned)
+        write_table(
+            table.rows,
+            right=("images", "shards", "finished", "to copy", "to write", "memory of a worker"),
+        )
+        say(table.title)
+    check_capacity(prepared.planned, Workspace.at(job.workspace))

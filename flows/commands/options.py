@@ -52,6 +52,11 @@ class FigurePath(LocalPath):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
+track_option = click.option(
+    "--track",
+    is_flag=True,
+    help="Start an embedded Prefect server to track this, where none is configured.",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="Decoding threads.  [default: all processors]"
 )

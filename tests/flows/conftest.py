@@ -1,12 +1,21 @@
-"""Fixtures of the tests of the command line."""
+"""Fixtures of the tests of the command line and the flows."""
 
+import functools
+import http.server
+import os
 import shutil
+import threading
+from pathlib import Path
 
+import prefect_runs
 import pytest
 from makers import write_photos
 
 from flows.cli import main
+from flows.privacy import VARIABLES, keep_private
 from vfs_ops.storage import Workspace
+
+GUARD = Path(prefect_runs.__file__).parent / "offline_guard"
 
 
 @pytest.fixture
@@ -15,6 +24,9 @@ def vfs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("VFS_WORKSPACE", "VFS_TRACEBACK", "MAKELEVEL"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
 
     def run(*arguments):
         with pytest.raises(SystemExit) as ended:
@@ -45,3 +57,62 @@ def built(_built_photos, tmp_path):
     """Put photos and a workspace with a built cache into the current folder."""
     shutil.copytree(_built_photos, tmp_path, dirs_exist_ok=True)
     return Workspace.at(str(tmp_path / "vfs-workspace"))
+
+
+@pytest.fixture(scope="session")
+def phoned(tmp_path_factory):
+    """Return the file where the Prefect server notes who it would phone; see `offline_guard`."""
+    path = tmp_path_factory.mktemp("phoned") / "hosts"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory, phoned):
+    """Let the flows of this process be tracked by a real server with a database of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.setenv("PYTHONPATH", str(GUARD), prepend=os.pathsep)
+        patch.setenv("VFS_TESTS_PHONED", str(phoned))
+        for name in ("PREFECT_API_URL", *VARIABLES):
+            patch.delenv(name, raising=False)
+        keep_private()
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+
+
+@pytest.fixture
+def runs(prefect_server):
+    """Ask the server about flow runs."""
+    with prefect_runs.known_runs() as runs:
+        yield runs
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Do not wait before a stage is tried again."""
+    monkeypatch.setattr("flows.tracked.retries.DELAYS", (0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def web(photos):
+    """Serve the photos over HTTP; returns the server's address."""
+    handler = functools.partial(QuietHandler, directory=str(photos))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without remarks."""
+
+    def log_message(self, *_):
+        """Say nothing."""

@@ -1,0 +1,32 @@
+"""The watcher that a terminal shows: progress and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.console import progress_shown, say
+from flows.watching import Watcher
+from vfs_ops.progress import Progress, ProgressCallback
+
+
+class ConsoleWatcher(Watcher):
+    """Shows progress and notes on standard error."""
+
+    def __init__(self, show: ProgressCallback) -> None:
+        self._show = show
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._show(progress)
+
+    def note(self, text: str) -> None:
+        """Write the sentence."""
+        say(text)
+
+
+@contextmanager
+def console_watcher() -> Iterator[ConsoleWatcher]:
+    """Give a watcher whose bars end with the block."""
+    with progress_shown() as show:
+        yield ConsoleWatcher(show)

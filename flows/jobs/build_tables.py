@@ -1,0 +1,81 @@
+"""The plan of a build and the shards it made, as tables for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from flows.console import counted, size
+from flows.watching import Cell, Table
+
+if TYPE_CHECKING:
+    from vfs_ops.builder import PlannedCache
+    from vfs_ops.reports import ShardReport
+
+MOST_SHARDS: Final = 1000
+"""Rows of a table of shards; of more, the slowest are shown."""
+
+
+def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCache]) -> Table:
+    """Return what a build would do.
+
+    Parameters
+    ----------
+    dataset
+        Its name.
+    names
+        Of the planned caches.
+    planned
+        As `vfs_ops.builder.plan_build` returns them.
+    """
+    rows = tuple(
+        {
+            "cache": name,
+            "layer": cache.spec.extractor.layer,
+            "images": cache.plan.images,
+            "shards": cache.plan.shard_count,
+            "finished": cache.finished_shards,
+            "to copy": cache.copied_shards,
+            "to write": size(cache.bytes_to_write),
+            "memory of a worker": size(cache.worker_memory),
+            "codec": cache.plan.codec,
+            "id": cache.spec.id[:12],
+        }
+        for name, cache in zip(names, planned, strict=True)
+    )
+    written = sum(cache.bytes_to_write for cache in planned)
+    todo = f"at most {size(written)} to write" if written else "nothing to do"
+    caches = counted(len(planned), "cache")
+    return Table(f"plan-{dataset}", f"Plan of {caches} of dataset {dataset}: {todo}", rows)
+
+
+def shard_table(dataset: str, names: Mapping[str, str], reports: Sequence[ShardReport]) -> Table:
+    """Return which shards a build made, in how many seconds, and where.
+
+    Parameters
+    ----------
+    dataset
+        Its name.
+    names
+        Of caches, by their ids.
+    reports
+        As the build told them.
+    """
+    slowest = sorted(reports, key=lambda report: report.seconds, reverse=True)[:MOST_SHARDS]
+    rows: tuple[Mapping[str, Cell], ...] = tuple(
+        {
+            "cache": names[report.cache],
+            "shard": report.shard,
+            "images": report.images,
+            "size": size(report.bytes),
+            "seconds": round(report.seconds, 3),
+            "machine": report.host,
+            "worker": report.worker or "this process",
+            "": report.action,
+        }
+        for report in sorted(slowest, key=lambda report: (names[report.cache], report.shard))
+    )
+    title = f"{counted(len(reports), 'shard')} of dataset {dataset}"
+    if len(reports) > len(rows):
+        title += f"; the {len(rows)} slowest are shown"
+    return Table(f"shards-{dataset}", title, rows)

@@ -1,0 +1,274 @@
+"""The job `build_caches`: plan, build, verify, register."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import catalog
+from catalog import Entry
+from flows.cache_names import cache_names
+from flows.first_search import first_search
+from flows.jobs.build_tables import plan_table, shard_table
+from flows.jobs.clusters import LazyCluster
+from flows.jobs.ingestion import IngestJob
+from flows.jobs.job import Job
+from flows.watching import Picture, Watcher
+from vfs_ops.errors import DamagedError
+from vfs_ops.storage import Workspace
+
+if TYPE_CHECKING:
+    from vfs_ops.builder import PlannedCache
+    from vfs_ops.caches import Cache
+    from vfs_ops.datasets import Dataset
+    from vfs_ops.extract import FeatureExtractor
+    from vfs_ops.reports import ShardReport
+
+_SHOWN_PROBLEMS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorChoice:
+    """One model, and the layers of it that a pass over the images serves."""
+
+    model: str
+    """``efficientnet-lite0``, ``torchvision:NAME``, ``timm:NAME``."""
+    layers: tuple[str, ...]
+    """As `vfs layers` lists them."""
+    weights: str | None = None
+    """The library's name of the weights, or ``random:SEED``; its best by default."""
+    checkpoint: str | None = None
+    """File with the model's weights, on the machine that runs the flow."""
+
+
+@dataclass(frozen=True)
+class PreparedBuild:
+    """What is known before anything is computed."""
+
+    dataset_name: str
+    """In the catalog."""
+    dataset: Dataset
+    extractors: tuple[FeatureExtractor, ...]
+    planned: tuple[PlannedCache, ...]
+    """By extractor, then by layer."""
+    names: tuple[str, ...]
+    """Of the planned caches in the catalog."""
+
+    @property
+    def owners(self) -> tuple[FeatureExtractor, ...]:
+        """The extractor of each planned cache."""
+        return tuple(extractor for extractor in self.extractors for _ in extractor.specs)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build came to."""
+
+    entries: tuple[Entry, ...]
+    """Of the caches, by extractor, then by layer."""
+    computed_shards: int
+    """Shards that this run computed; 0 if all was there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildJob(Job):
+    """Compute and keep the feature maps of a dataset; what exists is not computed again."""
+
+    workspace: str
+    """URL of the workspace."""
+    dataset: str
+    """Name of the dataset in the catalog."""
+    extractors: tuple[ExtractorChoice, ...]
+    """Models and layers."""
+    name: str | None = None
+    """Of the cache in the catalog, for a single layer; else made of dataset, model and layer."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """How features are stored."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """How the models compute."""
+    device: str | None = None
+    """As ``cpu`` or ``cuda:0``; a GPU if there is one."""
+    images: str | None = None
+    """Where the images are now, if not where they were ingested from."""
+    source: str | None = None
+    """If given, it is ingested first as `dataset`, so that new images are built too."""
+    cluster: str = "local"
+    """``local`` (processes on this machine), ``cuda`` (one for each GPU), or the address of a Dask
+    scheduler."""
+    workers: int | None = None
+    """Processes of a local cluster."""
+    threads: int | None = None
+    """Decoding threads of a worker."""
+
+    def run(self, watcher: Watcher | None = None) -> Built:
+        """Plan, build, verify what is new, and register.
+
+        Raises
+        ------
+        NotFoundError, UnknownModelError, InvalidNameError, TooLargeError, StorageFullError
+            Before anything is computed.
+        DamagedError
+            If what was built is not what the model computes, or not what was written.
+        ClusterError, UnavailableError, StorageError
+            Run again to go on.
+        """
+        watcher = watcher or Watcher()
+        workspace = Workspace.at(self.workspace)
+        if self.source is not None:
+            IngestJob(
+                workspace=self.workspace,
+                name=self.dataset,
+                source=self.source,
+                threads=self.threads,
+            ).run(watcher)
+        prepared = watcher.stage("plan", self.prepare)
+        watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
+        with LazyCluster(self, prepared.planned) as cluster:
+            work = _Work(self, prepared, watcher, cluster)
+            caches = watcher.stage("build", work.build)
+            new = [
+                number for number, planned in enumerate(prepared.planned) if not planned.complete
+            ]
+            if new:
+                watcher.stage("verify", lambda: work.verify([(n, caches[n]) for n in new]))
+        entries = watcher.stage("register", lambda: _register(workspace, prepared, caches))
+        for number in new:
+            watcher.picture(_drawing(caches[number], entries[number].name))
+        return Built(entries, work.computed)
+
+    def prepare(self) -> PreparedBuild:
+        """Find the dataset, load the models and plan; writes nothing.
+
+        Raises
+        ------
+        NotFoundError, UnknownModelError, NotAFeatureMapError, InvalidNameError, SourceError
+            If something given cannot be used.
+        """
+        workspace = Workspace.at(self.workspace)
+        entry = catalog.find(workspace, self.dataset, "dataset")
+        from vfs_ops.builder import plan_build
+        from vfs_ops.extract import FeatureExtractor
+        from vfs_ops.models import load_model
+
+        dataset = catalog.open_dataset(workspace, self.dataset)
+        extractors = tuple(
+            FeatureExtractor(
+                load_model(choice.model, weights=choice.weights, checkpoint=choice.checkpoint),
+                choice.layers,
+                precision=self.precision,
+                device=self.device,
+            )
+            for choice in self.extractors
+        )
+        names = cache_names(
+            workspace,
+            entry.name,
+            [spec for extractor in extractors for spec in extractor.specs],
+            precision=self.precision,
+            dtype=self.dtype,
+            name=self.name,
+        )
+        planned = plan_build(dataset, extractors, dtype=self.dtype, images=self.place())
+        return PreparedBuild(entry.name, dataset, extractors, tuple(planned), tuple(names))
+
+    def place(self) -> object:
+        """Return where the images are, as `vfs_ops.datasets.Dataset.reader` takes it."""
+        from vfs_ops.source_kinds import TORCHVISION, as_source
+
+        if self.images is not None and self.images.startswith(TORCHVISION):
+            return as_source(self.images)
+        return self.images
+
+
+@dataclass
+class _Work:
+    """The two stages that compute, with what they share."""
+
+    job: BuildJob
+    prepared: PreparedBuild
+    watcher: Watcher
+    cluster: LazyCluster
+    computed: int = 0
+    reports: list[ShardReport] = field(default_factory=list)
+
+    def build(self) -> list[Cache]:
+        """Build all caches, and show which shard took how long, and where."""
+        from vfs_ops.builder import build
+
+        self.reports.clear()
+        try:
+            with self.cluster.client() as client:
+                return build(
+                    self.prepared.dataset,
+                    self.prepared.extractors,
+                    dtype=self.job.dtype,
+                    images=self.job.place(),
+                    threads=self.job.threads,
+                    client=client,
+                    progress=self.watcher.progress,
+                    on_shard=self._finished,
+                    on_notice=self.watcher.note,
+                )
+        finally:
+            if self.reports:
+                names = {
+                    planned.spec.id: name
+                    for planned, name in zip(
+                        self.prepared.planned, self.prepared.names, strict=True
+                    )
+                }
+                self.watcher.table(shard_table(self.prepared.dataset_name, names, self.reports))
+
+    def verify(self, numbered: list[tuple[int, Cache]]) -> None:
+        """Read new caches again and compute a sample anew."""
+        from vfs_ops.verification import verify
+
+        for number, cache in numbered:
+            with self.cluster.client() as client:
+                problems = verify(
+                    cache,
+                    extractor=self.prepared.owners[number],
+                    images=self.job.place(),
+                    client=client,
+                    progress=self.watcher.progress,
+                )
+            if problems:
+                shown = "; ".join(problem.what for problem in problems[:_SHOWN_PROBLEMS])
+                raise DamagedError(
+                    f"cache {self.prepared.names[number]} ({cache.id[:12]}) has "
+                    f"{len(problems)} problems and is not registered: {shown}; build again, which "
+                    "repairs what is damaged"
+                )
+
+    def _finished(self, report: ShardReport) -> None:
+        self.reports.append(report)
+        self.computed += report.action == "computed"
+
+
+def _register(
+    workspace: Workspace, prepared: PreparedBuild, caches: list[Cache]
+) -> tuple[Entry, ...]:
+    return tuple(
+        catalog.register_cache(workspace, name, cache, dataset_name=prepared.dataset_name)
+        for name, cache in zip(prepared.names, caches, strict=True)
+    )
+
+
+def _drawing(cache: Cache, name: str) -> Callable[[], Picture | None]:
+    """Return what draws the first search on a new cache."""
+
+    def draw() -> Picture | None:
+        hits = first_search(cache)
+        if hits is None:
+            return None
+        file = io.BytesIO()
+        hits.figure().savefig(file, format="png", dpi=80)
+        return Picture(
+            f"first-search-{name}",
+            f"The middle of the first image, and what {name} finds similar to it",
+            file.getvalue(),
+        )
+
+    return draw

@@ -1,0 +1,88 @@
+"""The Dask cluster of a job: opened when there is something to spread, and again if it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol, Self
+
+from vfs_ops.errors import ClusterError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from vfs_ops.builder import PlannedCache
+
+
+class Spread(Protocol):
+    """What a job says about its cluster."""
+
+    @property
+    def cluster(self) -> str:
+        """``local``, ``cuda`` or the address of a scheduler."""
+
+    @property
+    def workers(self) -> int | None:
+        """Processes of a local cluster."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of a worker."""
+
+
+class LazyCluster:
+    """A cluster for the stages of one job.
+
+    A single shard on this machine is computed in this process: other processes would have to start
+    and load the model for nothing.
+    """
+
+    def __init__(self, wanted: Spread, planned: Sequence[PlannedCache]) -> None:
+        self._wanted = wanted
+        missing = [
+            cache.plan.shard_count - cache.finished_shards - cache.copied_shards
+            for cache in planned
+            if not cache.complete
+        ]
+        models = {cache.spec.extractor.model for cache in planned if not cache.complete}
+        self._here = not missing or (
+            wanted.cluster == "local" and max(missing) <= 1 and len(models) == 1
+        )
+        self._opened = ExitStack()
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @contextmanager
+    def client(self) -> Iterator[Client | None]:
+        """Give the client of the cluster; None where this process does the work.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster cannot be reached, or is lost while it works. The next call opens
+            another one.
+        """
+        if self._here:
+            yield None
+            return
+        from vfs_ops.clusters import open_cluster
+
+        try:
+            if self._client is None:
+                self._client = self._opened.enter_context(
+                    open_cluster(
+                        self._wanted.cluster,
+                        workers=self._wanted.workers,
+                        threads=self._wanted.threads,
+                    )
+                )
+            yield self._client
+        except ClusterError:
+            self._client = None
+            self._opened.close()
+            raise

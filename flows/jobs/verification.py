@@ -1,0 +1,89 @@
+"""The job `verify_cache`: read everything again, and compute a sample anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import catalog
+from flows.jobs.job import Job
+from flows.watching import Table, Watcher
+from vfs_ops.errors import DamagedError
+from vfs_ops.storage import Workspace
+
+if TYPE_CHECKING:
+    from vfs_ops.caches import Cache
+    from vfs_ops.extract import FeatureExtractor
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A cache that is whole."""
+
+    cache: str
+    """Cache id."""
+    shards: int
+    """Shards that were read."""
+    bytes: int
+    """Size of its features."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyJob(Job):
+    """Check that a cache is what was written, and that its model computes it."""
+
+    workspace: str
+    """URL of the workspace."""
+    cache: str
+    """Name or id of the cache."""
+    sample: int = 32
+    """Images that are computed anew and compared; 0 needs neither model nor images."""
+    checkpoint: str | None = None
+    """For a cache made with a local checkpoint: the file."""
+    device: str | None = None
+    """As ``cpu`` or ``cuda:0``; a GPU if there is one."""
+    images: str | None = None
+    """Where the images are now, if not where they were ingested from."""
+
+    def run(self, watcher: Watcher | None = None) -> Verified:
+        """Verify; the table of problems is shown if there are any.
+
+        Raises
+        ------
+        DamagedError
+            If there are problems; the first are named.
+        NotFoundError, IncompleteError, AccessError, UnavailableError, StorageError
+            If the cache, its model or its images cannot be read.
+        """
+        from vfs_ops.verification import verify
+
+        watcher = watcher or Watcher()
+        cache, extractor = watcher.stage("open", self._open)
+        problems = watcher.stage(
+            "verify",
+            lambda: verify(
+                cache,
+                extractor=extractor,
+                sample=self.sample,
+                images=self.images,
+                progress=watcher.progress,
+            ),
+        )
+        if problems:
+            rows = tuple({"shard": problem.shard, "what": problem.what} for problem in problems)
+            title = f"{len(problems)} problems of cache {self.cache}"
+            watcher.table(Table(f"problems-{self.cache}", title, rows))
+            first = f"shard {problems[0].shard}: " if problems[0].shard is not None else ""
+            raise DamagedError(
+                f"cache {self.cache} ({cache.id[:12]}) is damaged: {len(problems)} problems, the "
+                f"first: {first}{problems[0].what}; `vfs build` repairs what can be computed again"
+            )
+        return Verified(cache.id, cache.shard_count, cache.feature_bytes)
+
+    def _open(self) -> tuple[Cache, FeatureExtractor | None]:
+        from vfs_ops.recipes import load_extractor
+
+        cache = catalog.open_cache(Workspace.at(self.workspace), self.cache)
+        if not self.sample:
+            return cache, None
+        return cache, load_extractor(cache, checkpoint=self.checkpoint, device=self.device)

@@ -1,0 +1,69 @@
+"""The flows. Each runs one job, with Prefect watching."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.metadata import version
+from typing import Any, Final
+
+from prefect import Flow
+from pydantic import TypeAdapter
+
+from flows.jobs.building import BuildJob
+from flows.jobs.ingestion import IngestJob
+from flows.jobs.job import Job
+from flows.jobs.verification import VerifyJob
+from flows.tracked.watcher import TrackedWatcher
+from flows.watching import Watcher
+
+_told: ContextVar[Watcher | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def told_to(watcher: Watcher) -> Iterator[None]:
+    """Tell a watcher of this process, besides Prefect, of the flows that run in the block."""
+    token = _told.set(watcher)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def _as_flow(name: str, job_type: type[Job], run_name: str) -> Flow[..., Any]:
+    """Return the flow that runs a job.
+
+    Its parameters are the fields of the job, which Prefect validates and shows with their
+    descriptions; so a job is described once.
+    """
+
+    def work(**parameters: Any) -> Any:
+        return job_type(**parameters).run(TrackedWatcher(_told.get()))
+
+    fields = TypeAdapter(job_type).json_schema()["properties"]
+    described = "\n".join(
+        f"    {field}: {' '.join(told['description'].split())}" for field, told in fields.items()
+    )
+    work.__name__ = work.__qualname__ = name
+    work.__doc__ = f"{inspect.getdoc(job_type)}\n\nArgs:\n{described}"
+    setattr(work, "__signature__", inspect.signature(job_type, eval_str=True))  # noqa: B010
+    return Flow(
+        work,
+        name=name,
+        description=inspect.getdoc(job_type),
+        flow_run_name=run_name,
+        version=version("visual-feature-search"),
+    )
+
+
+ingest_dataset: Final = _as_flow("ingest_dataset", IngestJob, "ingest {name}")
+build_caches: Final = _as_flow("build_caches", BuildJob, "build {dataset}")
+verify_cache: Final = _as_flow("verify_cache", VerifyJob, "verify {cache}")
+
+FLOWS: Final[dict[type[Job], Flow[..., Any]]] = {
+    IngestJob: ingest_dataset,
+    BuildJob: build_caches,
+    VerifyJob: verify_cache,
+}

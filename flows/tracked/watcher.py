@@ -1,0 +1,146 @@
+"""The watcher that turns stages into Prefect tasks, and what they show into artifacts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import Task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from flows.tracked import retries
+from flows.tracked.markup import artifact_key, escaped, picture_markdown
+from flows.watching import Picture, Result, Table, Watcher
+from vfs_ops.progress import Progress, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+SECONDS_BETWEEN_UPDATES: Final = 2.0
+"""A progress artifact is a request to the server, and shards may come by the hundred a second."""
+
+
+class TrackedWatcher(Watcher):
+    """Runs stages as tasks, which are tried again where their failure can pass; shows artifacts.
+
+    Parameters
+    ----------
+    also
+        Told of everything too: the terminal, if there is one.
+    """
+
+    def __init__(self, also: Watcher | None = None) -> None:
+        self._also = also or Watcher()
+        self._bars: dict[str, _Bar] = {}
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+        self._timed = timed(self._show)
+
+    def stage(self, name: str, work: Callable[[], Result]) -> Result:
+        """Run the stage as a task of the current flow run."""
+
+        def body() -> Result:
+            with self._stage_begins():
+                return work()
+
+        task: Task[[], Result] = Task(
+            body,
+            name=name,
+            cache_policy=NO_CACHE,
+            retries=len(retries.DELAYS),
+            retry_delay_seconds=list(retries.DELAYS),
+            retry_jitter_factor=retries.JITTER,
+            retry_condition_fn=retries.can_pass,
+        )
+        return task()
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar on the server, every few seconds at most."""
+        self._also.progress(progress)
+        with self._lock:
+            if self._context is not None:
+                self._timed(progress)
+
+    def note(self, text: str) -> None:
+        """Write the sentence into the log of the run."""
+        self._also.note(text)
+        get_run_logger().info("%s", text)
+
+    def table(self, table: Table) -> None:
+        """Leave the table as an artifact."""
+        self._also.table(table)
+        rows = [{key: _cell(value) for key, value in row.items()} for row in table.rows]
+        create_table_artifact(
+            table=rows, key=artifact_key(table.key), description=escaped(table.title)
+        )
+        get_run_logger().info("%s", table.title)
+
+    def picture(self, draw: Callable[[], Picture | None]) -> None:
+        """Draw the picture and leave it as an artifact."""
+        picture = draw()
+        if picture is not None:
+            create_markdown_artifact(
+                picture_markdown(picture.title, picture.png), key=artifact_key(picture.key)
+            )
+
+    @contextmanager
+    def _stage_begins(self) -> Iterator[None]:
+        """Remember the context of the task, since progress may come from other threads."""
+        with self._lock:
+            self._bars, self._timed = {}, timed(self._show)
+            self._context = copy_context()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._context = None
+
+    def _show(self, progress: Progress) -> None:
+        if self._context is None or not progress.total:
+            return
+        bar = self._bars.setdefault(progress.stage, _Bar())
+        now = time.monotonic()
+        if now < bar.due and progress.done < progress.total:
+            return
+        bar.due = now + SECONDS_BETWEEN_UPDATES
+        self._context.run(bar.show, progress)
+
+
+class _Bar:
+    """One progress artifact."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        """When the next update may be sent."""
+        self._id: UUID | None = None
+
+    def show(self, progress: Progress) -> None:
+        total = progress.total or 1
+        percent, text = 100 * progress.done / total, _sentence(progress)
+        if self._id is None:
+            self._id = create_progress_artifact(percent, description=text)  # type: ignore[assignment]
+        else:
+            update_progress_artifact(self._id, percent, description=text)
+
+
+def _sentence(progress: Progress) -> str:
+    text = f"{progress.stage}: {progress.done} of {progress.total} {progress.unit}"
+    if progress.seconds_left:
+        text += f", about {progress.seconds_left:.0f} s left"
+    return escaped(text)
+
+
+def _cell(value: Any) -> str | int | float | None:
+    return escaped(value) if isinstance(value, str) else value

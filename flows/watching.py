@@ -1,0 +1,64 @@
+"""Who watches a job: the terminal, Prefect, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from vfs_ops.progress import Progress
+
+Result = TypeVar("Result")
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a stage found, for a person to read."""
+
+    key: str
+    """What it is about, in a word or two; the next table of that key is its newer version."""
+    title: str
+    """One sentence. It may contain names that others chose."""
+    rows: tuple[Mapping[str, Cell], ...]
+    """All with the same keys, which are the headings."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a stage drew."""
+
+    key: str
+    """See `Table.key`."""
+    title: str
+    """One sentence. It may contain names that others chose."""
+    png: bytes
+    """The picture."""
+
+
+class Watcher:
+    """Watches a job and shows nothing; those who show something derive from it."""
+
+    def stage(self, name: str, work: Callable[[], Result]) -> Result:
+        """Do one stage of the job and return what it returns.
+
+        Parameters
+        ----------
+        name
+            A word: ``plan``, ``build``, ``verify``, ``register``.
+        work
+            May be called again where its failure can pass, so it must be idempotent.
+        """
+        return work()
+
+    def progress(self, progress: Progress) -> None:
+        """Be told how far the stage is."""
+
+    def note(self, text: str) -> None:
+        """Be told in a sentence what happened."""
+
+    def table(self, table: Table) -> None:
+        """Be shown a table."""
+
+    def picture(self, draw: Callable[[], Picture | None]) -> None:
+        """Be offered a picture, which is drawn only where somebody looks at it."""

@@ -1,0 +1,86 @@
+import http.server
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from flows import servers
+from vfs_ops.errors import UnavailableError
+
+URL = "http://127.0.0.1:4200/api"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Return Prefect's folder of a person who has configured nothing."""
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "home"
+
+
+PROFILES = f"""
+active = "ephemeral"
+[profiles.ephemeral]
+PREFECT_SERVER_ALLOW_EPHEMERAL_MODE = "true"
+[profiles.local]
+PREFECT_API_URL = "{URL}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "environment"),
+    [
+        (None, "", {"PREFECT_API_URL": URL}),
+        ("profiles.toml", PROFILES, {"PREFECT_PROFILE": "local"}),
+        ("profiles.toml", PROFILES.replace('"ephemeral"', '"local"', 1), {}),
+        ("../project/.env", f"A=b\nexport PREFECT_API_URL='{URL}'\n", {}),
+        ("../project/prefect.toml", f'[api]\nurl = "{URL}"\n', {}),
+        ("../project/pyproject.toml", f'[tool.prefect]\napi.url = "{URL}"\n', {}),
+    ],
+)
+def test_a_server_is_found_where_prefect_finds_it(home, monkeypatch, file, text, environment):
+    assert servers.configured() is None
+    if file:
+        (home / file).write_text(text)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert servers.configured() == URL
+    script = "from prefect.settings import get_current_settings as now; print(now().api.url)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == URL
+
+
+@pytest.mark.parametrize(
+    "text", [PROFILES, "no = [toml", "[profiles]\nephemeral = 3", "active = 4"]
+)
+def test_other_profiles_name_no_server(home, text):
+    (home / "profiles.toml").write_text(text)
+    assert servers.configured() is None
+
+
+def test_a_server_that_does_not_answer_is_told_in_a_line():
+    class Busy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(401)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Busy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/api"
+        servers.check_answers(address)
+        server.shutdown()
+        thread.join()
+    with pytest.raises(UnavailableError, match="prefect server start"):
+        servers.check_answers(address)
+    for wrong in ("file:///etc/passwd", "localhost"):
+        with pytest.raises(UnavailableError, match="http://"):
+            servers.check_answers(wrong)

@@ -1,0 +1,125 @@
+"""Flows under a real Prefect server: what they do, what they leave behind, when they try again."""
+
+import json
+
+import pytest
+from proxy import running_proxy
+
+from flows.jobs.ingestion import IngestJob
+from flows.running import run_tracked
+from flows.watching import Watcher
+from vfs_ops.errors import NotFoundError, UnavailableError
+from vfs_ops.storage import Workspace
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def table(web, photos, workspace):
+    """Return the job that ingests three photos by a table of URLs, and a proxy before both."""
+    with running_proxy(web) as proxy:
+        names = [path.relative_to(photos) for path in sorted(photos.rglob("*.png"))[:3]]
+        (photos / "few.csv").write_text("\n".join(["url", *(f"{proxy.url}/{n}" for n in names)]))
+        try:
+            yield (
+                IngestJob(workspace=workspace.url, name="few", source=f"{proxy.url}/few.csv"),
+                proxy,
+            )
+        finally:
+            (photos / "few.csv").unlink()
+
+
+def test_a_tracked_job_does_what_the_job_does(runs, photos, workspace, tmp_path):
+    seen = []
+
+    class Seeing(Watcher):
+        def progress(self, progress):
+            seen.append(progress)
+
+    job = IngestJob(workspace=workspace.url, name="photos", source=str(photos))
+    entry = run_tracked(job, Seeing())
+    other = Workspace.at(str(tmp_path / "other"))
+    plain = IngestJob(workspace=other.url, name="photos", source=str(photos)).run()
+    assert (entry.id, entry.facts) == (plain.id, plain.facts)
+    assert seen[-1].done == 60
+    run = runs.last()
+    assert run["name"] == "ingest photos"
+    assert run["state_name"] == "Completed"
+    assert run["parameters"]["source"] == str(photos)
+    assert runs.stages(run) == {"ingest": 1, "register": 1}
+    [bar] = runs.artifacts(run)
+    assert (bar["type"], float(bar["data"])) == ("progress", 100.0)
+    assert "60 of 60 images" in bar["description"]
+    before = workspace.walk()
+    assert run_tracked(job).version == 1
+    assert workspace.walk() == before
+
+
+def test_a_flow_takes_plain_json_and_refuses_what_is_none(workspace):
+    from prefect.exceptions import ParameterTypeError, SignatureMismatchError
+
+    from flows.tracked.definitions import FLOWS, build_caches, ingest_dataset
+
+    for flow in FLOWS.values():
+        assert flow.parameters.properties["workspace"]["description"] == "URL of the workspace."
+        assert all(told["description"] for told in flow.parameters.properties.values()), flow.name
+        json.dumps(flow.parameters.model_dump())
+    given = {
+        "workspace": workspace.url,
+        "dataset": "photos",
+        "extractors": [{"model": "efficientnet-lite0", "layers": ["blocks.6"]}],
+    }
+    [choice] = build_caches.validate_parameters(given)["extractors"]
+    assert choice.layers == ("blocks.6",)
+    for wrong in ({"extractors": [{"model": 3}]}, {"dtype": "int8"}, {"threads": "many"}):
+        with pytest.raises(ParameterTypeError):
+            build_caches.validate_parameters({**given, **wrong})
+    with pytest.raises(SignatureMismatchError):
+        ingest_dataset.validate_parameters({**given, "colour": "red"})
+
+
+def test_what_can_pass_is_tried_again_until_it_passes(runs, at_once, table, workspace):
+    job, proxy = table
+    proxy.fail("503", path="few.csv", times=1000)
+    with pytest.raises(UnavailableError):
+        job.run()
+    asked_in_vain = proxy.count(path="few.csv")
+    proxy.heal()
+    proxy.forget()
+    undisturbed = job.run()
+    asked = proxy.count(path="few.csv")
+    for folder in ("catalog", "datasets"):
+        workspace.delete(folder)
+    proxy.forget()
+    proxy.fail("503", path="few.csv", times=2 * asked_in_vain)
+    entry = run_tracked(job)
+    assert runs.stages(runs.last()) == {"ingest": 3, "register": 1}
+    assert proxy.count(path="few.csv") == 2 * asked_in_vain + asked
+    assert (entry.id, entry.facts["unreadable"]) == (undisturbed.id, 0)
+
+
+def test_what_does_not_pass_is_given_up(runs, at_once, table, workspace):
+    job, proxy = table
+    proxy.fail("503", path="few.csv", times=1000)
+    with pytest.raises(UnavailableError):
+        job.run()
+    once = proxy.count(path="few.csv")
+    with pytest.raises(UnavailableError):
+        run_tracked(job)
+    assert runs.stages(runs.last()) == {"ingest": 4}
+    assert proxy.count(path="few.csv") == 5 * once
+    assert runs.last()["state_name"] == "Failed"
+    assert workspace.walk() == []
+
+
+def test_what_cannot_pass_is_not_tried_again(runs, at_once, table, workspace):
+    job, proxy = table
+    proxy.fail("404", path="few.csv", times=1000)
+    with pytest.raises(NotFoundError):
+        job.run()
+    once = proxy.count(path="few.csv")
+    with pytest.raises(NotFoundError):
+        run_tracked(job)
+    assert runs.stages(runs.last()) == {"ingest": 1}
+    assert proxy.count(path="few.csv") == 2 * once
+    assert workspace.walk() == []
