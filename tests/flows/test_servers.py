@@ -32,28 +32,37 @@ PREFECT_API_URL = "{URL}"
 """
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "environment"),
-    [
-        (None, "", {"PREFECT_API_URL": URL}),
-        ("profiles.toml", PROFILES, {"PREFECT_PROFILE": "local"}),
-        ("profiles.toml", PROFILES.replace('"ephemeral"', '"local"', 1), {}),
-        ("../project/.env", f"A=b\nexport PREFECT_API_URL='{URL}'\n", {}),
-        ("../project/prefect.toml", f'[api]\nurl = "{URL}"\n', {}),
-        ("../project/pyproject.toml", f'[tool.prefect]\napi.url = "{URL}"\n', {}),
-    ],
-)
-def test_a_server_is_found_where_prefect_finds_it(home, monkeypatch, file, text, environment):
+CASES = [
+    (None, "", {"PREFECT_API_URL": URL}),
+    ("profiles.toml", PROFILES, {"PREFECT_PROFILE": "local"}),
+    ("profiles.toml", PROFILES.replace('"ephemeral"', '"local"', 1), {}),
+    ("../project/.env", f"A=b\nexport PREFECT_API_URL='{URL}'\n", {}),
+    ("../project/prefect.toml", f'[api]\nurl = "{URL}"\n', {}),
+    ("../project/pyproject.toml", f'[tool.prefect]\napi.url = "{URL}"\n', {}),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case[0] or "environment")
+def told(request, home, monkeypatch):
+    """Tell Prefect of a server in one of the ways there are."""
     assert servers.configured() is None
+    file, text, environment = request.param
     if file:
         (home / file).write_text(text)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_configured_server_is_found(told):
     assert servers.configured() == URL
+
+
+@pytest.mark.long
+def test_prefect_finds_the_same_server(told):
     script = "from prefect.settings import get_current_settings as now; print(now().api.url)"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == URL
+    assert done.stdout.strip() == servers.configured()
 
 
 @pytest.mark.parametrize(
