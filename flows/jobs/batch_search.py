@@ -1,0 +1,182 @@
+"""The job `search_batch`: many queries against one or more caches, answered in Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import catalog
+from flows.jobs.job import Job
+from flows.jobs.query_choices import QueryChoice, make_queries, read_choices
+from flows.watching import Picture, Table, Watcher
+from vfs_ops.canonical import canonical_json
+from vfs_ops.errors import QueryError
+from vfs_ops.storage import Workspace
+
+if TYPE_CHECKING:
+    import pandas
+
+    from vfs_ops.caches import Cache
+    from vfs_ops.hits import Hits, ManyHits
+
+FOLDER: Final = "searches"
+_DOCUMENT: Final = "search.json"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Where the answers are."""
+
+    id: str
+    """Digest of what was asked."""
+    keys: tuple[str, ...]
+    """One Parquet file of the workspace for each cache, in their order."""
+    queries: int
+    """Number of queries."""
+    found_before: bool
+    """True if the same was asked before, so that nothing was searched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchJob(Job):
+    """Search caches for many regions in one scan each; the same question is answered once."""
+
+    workspace: str
+    """URL of the workspace."""
+    caches: tuple[str, ...]
+    """Names or ids of the caches."""
+    queries: tuple[QueryChoice, ...] | str
+    """What to look for, or the path or URL of a JSON file that lists it."""
+    k: int = 10
+    """Hits of each query, at most."""
+    where: tuple[tuple[str, str, Any], ...] = ()
+    """Conditions on the images, as ``["label", "==", "cat"]``; all must hold."""
+    unique_by: str | None = None
+    """Column of which each value gives one hit at most."""
+    include_query_image: bool = False
+    """True to find the image of the query too."""
+    checkpoint: str | None = None
+    """For caches made with a local checkpoint: the file."""
+    cluster: str | None = None
+    """Where to search: ``local``, ``cuda`` or the address of a Dask scheduler; threads of this
+    process by default."""
+    threads: int | None = None
+    """Shards that are read at once."""
+
+    def run(self, watcher: Watcher | None = None) -> Searched:
+        """Search; the answers lie below ``searches/`` of the workspace.
+
+        Raises
+        ------
+        QueryError, RegionError, PredicateError, ImageError, NotFoundError
+            If something given cannot be used.
+        IncompleteError, DamagedError, UnavailableError, StorageError
+            As the caches answer.
+        """
+        watcher = watcher or Watcher()
+        workspace = Workspace.at(self.workspace)
+        choices = read_choices(self.queries)
+        if not self.caches:
+            raise QueryError("there are no caches to search; name at least one")
+        caches = watcher.stage(
+            "open", lambda: [catalog.open_cache(workspace, name) for name in self.caches]
+        )
+        asked = watcher.stage("read", lambda: self._document(choices, caches))
+        identity = hashlib.sha256(canonical_json(asked)).hexdigest()
+        folder = f"{FOLDER}/{identity}"
+        keys = tuple(f"{folder}/{cache.id}.parquet" for cache in caches)
+        before = workspace.read_optional(f"{folder}/{_DOCUMENT}") is not None
+        if not before:
+            for name, cache, key in zip(self.caches, caches, keys, strict=True):
+                self._answer(workspace, name, cache, choices, key, watcher)
+            workspace.create(f"{folder}/{_DOCUMENT}", canonical_json(asked))
+        return Searched(identity, keys, len(choices), before)
+
+    def _answer(
+        self,
+        workspace: Workspace,
+        name: str,
+        cache: Cache,
+        choices: tuple[QueryChoice, ...],
+        key: str,
+        watcher: Watcher,
+    ) -> None:
+        """Search one cache and write its file, unless an earlier run has."""
+        if workspace.read_optional(key) is not None:
+            return
+        found = watcher.stage("search", lambda: self._search(cache, choices, watcher))
+        data = _parquet(found.to_frame())
+        watcher.stage("write", lambda: workspace.create(key, data))
+        rows = tuple(
+            {
+                "query": number,
+                "hits": len(hits),
+                "best score": round(float(hits.score[0]), 4) if len(hits) else None,
+                "best image": int(hits.image[0]) if len(hits) else None,
+            }
+            for number, hits in enumerate(found)
+        )
+        watcher.table(
+            Table(f"answers-{name}", f"{len(rows)} queries of {name}: {key}", rows[:1000])
+        )
+        watcher.picture(_drawing(name, found[0]))
+
+    def _search(self, cache: Cache, choices: tuple[QueryChoice, ...], watcher: Watcher) -> ManyHits:
+        from vfs_ops.clusters import open_cluster
+        from vfs_ops.recipes import load_extractor
+        from vfs_ops.scan import search
+
+        queries = make_queries(
+            cache, choices, lambda: load_extractor(cache, checkpoint=self.checkpoint)
+        )
+        opened = nullcontext() if self.cluster is None else open_cluster(self.cluster)
+        with opened as client:
+            return search(
+                cache,
+                queries=queries,
+                k=self.k,
+                where=[*self.where] or None,
+                unique_by=self.unique_by,
+                exclude_query_image=not self.include_query_image,
+                threads=self.threads,
+                client=client,
+                progress=watcher.progress,
+            )
+
+    def _document(self, choices: tuple[QueryChoice, ...], caches: list[Cache]) -> dict[str, Any]:
+        """Return what is asked, without where it is asked from."""
+        return {
+            "kind": "search",
+            "caches": [{"id": cache.id, "dataset": cache.dataset.id} for cache in caches],
+            "queries": [choice.document() for choice in choices],
+            "k": self.k,
+            "where": [list(condition) for condition in self.where],
+            "unique_by": self.unique_by,
+            "include_query_image": self.include_query_image,
+        }
+
+
+def _parquet(frame: pandas.DataFrame) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file, compression="zstd")
+    return file.getvalue()
+
+
+def _drawing(name: str, hits: Hits) -> Callable[[], Picture | None]:
+    def draw() -> Picture | None:
+        if not len(hits):
+            return None
+        file = io.BytesIO()
+        hits.figure().savefig(file, format="png", dpi=80)
+        return Picture(
+            f"first-answer-{name}", f"The first query's answer in {name}", file.getvalue()
+        )
+
+    return draw
