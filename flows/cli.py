@@ -11,13 +11,15 @@ from typing import Any
 
 import click
 
+from flows.commands.batch_search import search_batch
 from flows.commands.build import build, layers
-from flows.commands.catalog import ls, show, verify
+from flows.commands.catalog import ls, show
 from flows.commands.demo import demo
 from flows.commands.deployments import deploy, serve
 from flows.commands.ingest import ingest
 from flows.commands.options import DEFAULT_WORKSPACE
 from flows.commands.search import search
+from flows.commands.verification import verify
 from flows.console import say
 from vfs_ops import errors
 from vfs_ops.storage import Workspace
@@ -69,7 +71,10 @@ def cli(context: click.Context, workspace: str) -> None:
     context.obj = Workspace.at(workspace)
 
 
-for command in (demo, ingest, layers, build, ls, show, search, verify, deploy, serve):
+for command in (
+    *(demo, ingest, layers, build, ls, show, search, search_batch, verify),
+    *(deploy, serve),
+):
     cli.add_command(command)
 
 

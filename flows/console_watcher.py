@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows.console import progress_shown, say
-from flows.watching import Watcher
+from flows.watching import Table, Watcher
 from vfs_ops.progress import Progress, ProgressCallback
 
 
@@ -15,10 +15,16 @@ class ConsoleWatcher(Watcher):
 
     def __init__(self, show: ProgressCallback) -> None:
         self._show = show
+        self.tables: list[Table] = []
+        """What was shown, for the command to say at the end."""
 
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
         self._show(progress)
+
+    def table(self, table: Table) -> None:
+        """Keep the table."""
+        self.tables.append(table)
 
     def note(self, text: str) -> None:
         """Write the sentence."""

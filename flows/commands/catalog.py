@@ -1,4 +1,4 @@
-"""`vfs ls`, `vfs show`, `vfs verify`: what is there, what it is, whether it is whole."""
+"""`vfs ls`, `vfs show`: what is there, and what it is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from catalog import Entry
 from catalog.entries import EntryType
 from flows.commands.options import json_option
 from flows.console import (
-    counted,
     printable,
-    progress_shown,
     say,
     size,
     write_json,
@@ -69,36 +67,6 @@ def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool)
         _write_fact(key, details[key])
     for key, value in details["facts"].items():
         _write_fact(key, value)
-
-
-@click.command()
-@click.argument("name")
-@json_option
-@click.pass_context
-def verify(context: click.Context, name: str, as_json: bool) -> None:
-    """Check a cache: read every shard again.
-
-    What is read must be what the receipts and the commit say was written. Exit code 5 if it is not.
-    """
-    from vfs_ops import verification
-
-    cache = catalog.open_cache(context.obj, name)
-    with progress_shown() as progress:
-        problems = verification.verify(cache, progress=progress)
-    if as_json:
-        found = [{"shard": problem.shard, "what": problem.what} for problem in problems]
-        write_json({"cache": cache.id, "shards": cache.shard_count, "problems": found})
-    else:
-        for problem in problems:
-            where = "cache" if problem.shard is None else f"shard {problem.shard}"
-            click.echo(printable(f"{where}: {problem.what}"))
-        say(
-            f"{counted(len(problems), 'problem')} in {counted(cache.shard_count, 'shard')}"
-            if problems
-            else f"whole: {counted(cache.shard_count, 'shard')}, "
-            f"{size(cache.feature_bytes)} of features"
-        )
-    context.exit(5 if problems else 0)
 
 
 def _dataset_row(entry: Entry) -> dict[str, str]:

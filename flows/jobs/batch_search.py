@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vfs_ops.hits import Hits, ManyHits
 
 FOLDER: Final = "searches"
+MOST_ROWS: Final = 1000
+"""Of the table that a person is shown; the files hold all."""
 _DOCUMENT: Final = "search.json"
 
 
@@ -120,9 +122,8 @@ class SearchJob(Job):
             }
             for number, hits in enumerate(found)
         )
-        watcher.table(
-            Table(f"answers-{name}", f"{len(rows)} queries of {name}: {key}", rows[:1000])
-        )
+        title = f"{len(rows)} queries of {name}: {key}"
+        watcher.table(Table(f"answers-{name}", title, rows[:MOST_ROWS]))
         watcher.picture(_drawing(name, found[0]))
 
     def _search(self, cache: Cache, choices: tuple[QueryChoice, ...], watcher: Watcher) -> ManyHits:
@@ -175,8 +176,7 @@ def _drawing(name: str, hits: Hits) -> Callable[[], Picture | None]:
             return None
         file = io.BytesIO()
         hits.figure().savefig(file, format="png", dpi=80)
-        return Picture(
-            f"first-answer-{name}", f"The first query's answer in {name}", file.getvalue()
-        )
+        title = f"The first query's answer in {name}"
+        return Picture(f"first-answer-{name}", title, file.getvalue())
 
     return draw

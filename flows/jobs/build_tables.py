@@ -28,7 +28,7 @@ def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCach
     planned
         As `vfs_ops.builder.plan_build` returns them.
     """
-    rows = tuple(
+    rows: tuple[Mapping[str, Cell], ...] = tuple(
         {
             "cache": name,
             "layer": cache.spec.extractor.layer,

@@ -1,4 +1,4 @@
-"""The job `build_caches`: plan, build, verify, register."""
+"""The job `build_caches`: plan, build (which verifies before it commits), register."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
 from flows.watching import Picture, Watcher
-from vfs_ops.errors import DamagedError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from vfs_ops.datasets import Dataset
     from vfs_ops.extract import FeatureExtractor
     from vfs_ops.reports import ShardReport
-
-_SHOWN_PROBLEMS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +52,6 @@ class PreparedBuild:
     """By extractor, then by layer."""
     names: tuple[str, ...]
     """Of the planned caches in the catalog."""
-
-    @property
-    def owners(self) -> tuple[FeatureExtractor, ...]:
-        """The extractor of each planned cache."""
-        return tuple(extractor for extractor in self.extractors for _ in extractor.specs)
 
 
 @dataclass(frozen=True)
@@ -103,14 +95,14 @@ class BuildJob(Job):
     """Decoding threads of a worker."""
 
     def run(self, watcher: Watcher | None = None) -> Built:
-        """Plan, build, verify what is new, and register.
+        """Plan, build and register; nothing is committed that was not verified.
 
         Raises
         ------
         NotFoundError, UnknownModelError, InvalidNameError, TooLargeError, StorageFullError
             Before anything is computed.
         DamagedError
-            If what was built is not what the model computes, or not what was written.
+            If what is built is again and again not what the model computes.
         ClusterError, UnavailableError, StorageError
             Run again to go on.
         """
@@ -125,17 +117,13 @@ class BuildJob(Job):
             ).run(watcher)
         prepared = watcher.stage("plan", self.prepare)
         watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
-        with LazyCluster(self, prepared.planned) as cluster:
+        with LazyCluster(self.cluster, self.workers, prepared.planned) as cluster:
             work = _Work(self, prepared, watcher, cluster)
             caches = watcher.stage("build", work.build)
-            new = [
-                number for number, planned in enumerate(prepared.planned) if not planned.complete
-            ]
-            if new:
-                watcher.stage("verify", lambda: work.verify([(n, caches[n]) for n in new]))
         entries = watcher.stage("register", lambda: _register(workspace, prepared, caches))
-        for number in new:
-            watcher.picture(_drawing(caches[number], entries[number].name))
+        for planned, cache, entry in zip(prepared.planned, caches, entries, strict=True):
+            if not planned.complete:
+                watcher.picture(_drawing(cache, entry.name))
         return Built(entries, work.computed)
 
     def prepare(self) -> PreparedBuild:
@@ -184,7 +172,7 @@ class BuildJob(Job):
 
 @dataclass
 class _Work:
-    """The two stages that compute, with what they share."""
+    """The stage that computes, and what it tells."""
 
     job: BuildJob
     prepared: PreparedBuild
@@ -221,30 +209,9 @@ class _Work:
                 }
                 self.watcher.table(shard_table(self.prepared.dataset_name, names, self.reports))
 
-    def verify(self, numbered: list[tuple[int, Cache]]) -> None:
-        """Read new caches again and compute a sample anew."""
-        from vfs_ops.verification import verify
-
-        for number, cache in numbered:
-            with self.cluster.client() as client:
-                problems = verify(
-                    cache,
-                    extractor=self.prepared.owners[number],
-                    images=self.job.place(),
-                    client=client,
-                    progress=self.watcher.progress,
-                )
-            if problems:
-                shown = "; ".join(problem.what for problem in problems[:_SHOWN_PROBLEMS])
-                raise DamagedError(
-                    f"cache {self.prepared.names[number]} ({cache.id[:12]}) has "
-                    f"{len(problems)} problems and is not registered: {shown}; build again, which "
-                    "repairs what is damaged"
-                )
-
     def _finished(self, report: ShardReport) -> None:
         self.reports.append(report)
-        self.computed += report.action == "computed"
+        self.computed += report.action != "copied"
 
 
 def _register(

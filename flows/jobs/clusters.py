@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from vfs_ops.errors import ClusterError
 
@@ -14,40 +14,29 @@ if TYPE_CHECKING:
     from vfs_ops.builder import PlannedCache
 
 
-class Spread(Protocol):
-    """What a job says about its cluster."""
-
-    @property
-    def cluster(self) -> str:
-        """``local``, ``cuda`` or the address of a scheduler."""
-
-    @property
-    def workers(self) -> int | None:
-        """Processes of a local cluster."""
-
-    @property
-    def threads(self) -> int | None:
-        """Threads of a worker."""
-
-
 class LazyCluster:
     """A cluster for the stages of one job.
 
     A single shard on this machine is computed in this process: other processes would have to start
     and load the model for nothing.
+
+    Parameters
+    ----------
+    cluster, workers
+        See `vfs_ops.clusters.open_cluster`.
+    planned
+        What is to be built.
     """
 
-    def __init__(self, wanted: Spread, planned: Sequence[PlannedCache]) -> None:
-        self._wanted = wanted
+    def __init__(self, cluster: str, workers: int | None, planned: Sequence[PlannedCache]) -> None:
+        self._cluster, self._workers = cluster, workers
         missing = [
             cache.plan.shard_count - cache.finished_shards - cache.copied_shards
             for cache in planned
             if not cache.complete
         ]
         models = {cache.spec.extractor.model for cache in planned if not cache.complete}
-        self._here = not missing or (
-            wanted.cluster == "local" and max(missing) <= 1 and len(models) == 1
-        )
+        self._here = not missing or (cluster == "local" and max(missing) <= 1 and len(models) == 1)
         self._opened = ExitStack()
         self._client: Client | None = None
 
@@ -75,11 +64,7 @@ class LazyCluster:
         try:
             if self._client is None:
                 self._client = self._opened.enter_context(
-                    open_cluster(
-                        self._wanted.cluster,
-                        workers=self._wanted.workers,
-                        threads=self._wanted.threads,
-                    )
+                    open_cluster(self._cluster, workers=self._workers)
                 )
             yield self._client
         except ClusterError:

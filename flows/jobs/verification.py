@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import catalog
+from flows.console import counted
 from flows.jobs.job import Job
 from flows.watching import Table, Watcher
 from vfs_ops.errors import DamagedError
@@ -71,12 +72,13 @@ class VerifyJob(Job):
         )
         if problems:
             rows = tuple({"shard": problem.shard, "what": problem.what} for problem in problems)
-            title = f"{len(problems)} problems of cache {self.cache}"
+            title = f"{counted(len(problems), 'problem')} of cache {self.cache}"
             watcher.table(Table(f"problems-{self.cache}", title, rows))
             first = f"shard {problems[0].shard}: " if problems[0].shard is not None else ""
             raise DamagedError(
-                f"cache {self.cache} ({cache.id[:12]}) is damaged: {len(problems)} problems, the "
-                f"first: {first}{problems[0].what}; `vfs build` repairs what can be computed again"
+                f"cache {self.cache} ({cache.id[:12]}): {counted(len(problems), 'problem')} in "
+                f"{counted(cache.shard_count, 'shard')}, the first: {first}{problems[0].what}; "
+                "building it again repairs what can be computed"
             )
         return Verified(cache.id, cache.shard_count, cache.feature_bytes)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from prefect import Flow
 from pydantic import TypeAdapter
 
+from flows.jobs.batch_search import SearchJob
 from flows.jobs.building import BuildJob
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
@@ -61,9 +62,11 @@ def _as_flow(name: str, job_type: type[Job], run_name: str) -> Flow[..., Any]:
 ingest_dataset: Final = _as_flow("ingest_dataset", IngestJob, "ingest {name}")
 build_caches: Final = _as_flow("build_caches", BuildJob, "build {dataset}")
 verify_cache: Final = _as_flow("verify_cache", VerifyJob, "verify {cache}")
+search_batch: Final = _as_flow("search_batch", SearchJob, "search {caches}")
 
 FLOWS: Final[dict[type[Job], Flow[..., Any]]] = {
     IngestJob: ingest_dataset,
     BuildJob: build_caches,
     VerifyJob: verify_cache,
+    SearchJob: search_batch,
 }
