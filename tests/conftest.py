@@ -3,10 +3,12 @@
 import secrets
 import shutil
 
+import fsspec
 import pytest
+from certificates import fsspec_options, localhost_contexts
 from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
-from s3_server import environment, running_s3
+from s3_server import environment, forget_file_systems, running_s3
 
 from vfs_ops import attempts, builder
 from vfs_ops.caches import open_cache
@@ -75,6 +77,35 @@ def s3_proxy(s3_environment):
         environment(s3_environment.environment(endpoint=proxy.url)),
     ):
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def _tls():
+    return localhost_contexts()
+
+
+@pytest.fixture
+def https_proxy(s3_environment, _tls):
+    """Return a proxy that serves the public buckets of the S3 server over https://."""
+    server, client = _tls
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fsspec.config.conf, "https", fsspec_options(client))
+        forget_file_systems()
+        with running_proxy(s3_environment.endpoint, tls=server) as proxy:
+            yield proxy
+    forget_file_systems()
+
+
+@pytest.fixture
+def public_workspace(s3_environment):
+    """Return an empty workspace in a bucket that anybody may read, and nobody else list."""
+    return Workspace.at(f"s3://{s3_environment.new_bucket(public=['s3:GetObject'])}/ws")
+
+
+@pytest.fixture
+def https_workspace(public_workspace, https_proxy):
+    """Return the public workspace as it is seen over https."""
+    return Workspace.at(f"{https_proxy.url}/{public_workspace.url.removeprefix('s3://')}")
 
 
 @pytest.fixture(params=["file", "memory", "s3"])

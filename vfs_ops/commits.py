@@ -89,8 +89,17 @@ def read_commit(workspace: Workspace, cache_id: str) -> Commit | None:
         If there is one and it cannot be used.
     """
     data = workspace.read_optional(cache_key(cache_id, "complete.json"))
-    if data is None:
-        return None
+    return None if data is None else decode_commit(data, cache_id)
+
+
+def decode_commit(data: bytes, cache_id: str) -> Commit:
+    """Read back what `commit` wrote.
+
+    Raises
+    ------
+    NewerFormatError, DamagedError
+        If it cannot be used, or is of another cache.
+    """
     document = parse_json(data, "complete.json")
     check_format(document, "complete", f"complete.json of cache {cache_id[:12]}")
     objects = document.get("objects")

@@ -53,14 +53,18 @@ def read_ranges(
 def concurrently(
     folder: Folder, work: Callable[[T], R], items: Iterable[T], workers: int = READERS
 ) -> Iterator[R]:
-    """Apply `work` to items, in threads where the folder is remote; results come in order.
+    """Apply `work` to items, `in_threads` where the folder is remote, else one by one."""
+    if folder.protocol in LOCAL_PROTOCOLS:
+        return map(work, items)
+    return in_threads(work, items, workers)
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Apply `work` to items in threads; results come in order, at most twice `workers` waiting.
 
     What the threads ask of storages counts where this was called (`traffic.counting`). Closing the
     iterator, or an error, waits for what is under way and starts nothing more.
     """
-    if folder.protocol in LOCAL_PROTOCOLS:
-        yield from map(work, items)
-        return
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="storage") as pool:
         try:

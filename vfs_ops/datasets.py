@@ -16,6 +16,7 @@ from PIL import Image
 from vfs_ops.canonical import canonical_json, check_format, document_id, is_id, parse_json
 from vfs_ops.errors import (
     DamagedError,
+    ForbiddenError,
     ImageChangedError,
     ImageError,
     InputError,
@@ -27,7 +28,7 @@ from vfs_ops.manifests import OFFSET_COLUMN, Manifest, column_types, open_manife
 from vfs_ops.origins import origin_hint, original_reader
 from vfs_ops.parquet_files import ROW_GROUP_ROWS
 from vfs_ops.predicates import Filters, columns_of, evaluate
-from vfs_ops.previews import check_span, pack_key
+from vfs_ops.previews import check_span, left_out_key, pack_key
 from vfs_ops.sources import Files, Place, Reader, Source, opened
 from vfs_ops.spec import NULL_DIGEST, images_document
 from vfs_ops.storage import Workspace
@@ -116,14 +117,23 @@ class Dataset:
         Raises
         ------
         NotFoundError
-            If the image is unreadable, so that it has none.
+            If the image is unreadable, so that it has none, or this copy of the dataset was made
+            without previews.
         """
         columns = ["preview_pack", "preview_offset", "preview_length"]
         pack, offset, length = (c[0].as_py() for c in self.rows([row], columns).columns)
         if None in (pack, offset, length):
             raise NotFoundError(f"image {row} has no preview, since it could not be read")
         check_span(pack, offset, length, f"the preview of image {row}")
-        data = self.workspace.read(pack_key(folder_of(self.id), pack), offset, offset + length)
+        try:
+            data = self.workspace.read(pack_key(folder_of(self.id), pack), offset, offset + length)
+        except (NotFoundError, ForbiddenError) as error:
+            if self.workspace.read_optional(left_out_key(folder_of(self.id))) is None:
+                raise
+            raise NotFoundError(
+                f"image {row} has no preview here: this copy of dataset {self.id[:12]} was made "
+                "without previews; open the dataset where they are"
+            ) from error
         if len(data) != length:
             raise DamagedError(
                 f"the preview of image {row} is cut: {len(data)} of {length} bytes; ingest again"

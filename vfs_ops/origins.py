@@ -32,6 +32,25 @@ def origin_hint(origin: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
     return origin
 
 
+def hint_for_copy(hint: bytes, source: Workspace, target: Workspace) -> dict[str, Any] | None:
+    """Return what a copy of a dataset may tell of its origin; None if nothing.
+
+    A shared workspace is told no local path. Nor is a local path believed that a shared workspace
+    tells, since reading the images would follow it on this machine.
+
+    Parameters
+    ----------
+    hint
+        Content of ``source.json`` in `source`.
+    source, target
+        Where the dataset is copied from, and to.
+    """
+    origin = parse_json(hint, "source.json")
+    if _is_local(origin.get("root")) and source.protocol not in LOCAL_PROTOCOLS:
+        return None
+    return origin_hint(origin, target)
+
+
 def original_reader(hint: bytes | None, workspace: Workspace, dataset_id: str) -> Reader:
     """Return what reads images where they were when they were ingested.
 

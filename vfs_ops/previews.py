@@ -64,3 +64,8 @@ def pack_key(folder: str, pack: int) -> str:
     'datasets/abc/previews/00003.pack'
     """
     return f"{folder}/previews/{pack:05d}.pack"
+
+
+def left_out_key(folder: str) -> str:
+    """Return the key of what says that this copy of a dataset was made without its previews."""
+    return f"{folder}/previews/left-out.json"

@@ -47,6 +47,8 @@ class Request:
     method: str
     target: str
     failed: str | None
+    fields: dict[str, str]
+    """Headers, their names in lower case."""
 
 
 @dataclass
@@ -141,18 +143,22 @@ class Proxy:
             while head := await _head(reader):
                 if not await self._answer(head, reader, writer, upstream):
                     break
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
         finally:
-            self._tasks.discard(task)
             upstream.close()
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
 
     async def _answer(self, head, reader, writer, upstream):
         method, target, _ = head.line.split(" ", 2)
         target = unquote(target)
         how = next((rule.how for rule in self._rules if rule.takes(method, target)), None)
-        self._requests.append(Request(method, target, how))
+        self._requests.append(Request(method, target, how, dict(head.fields)))
         if head.fields.pop("expect", None):
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self.latency:
@@ -214,7 +220,7 @@ class _Upstream:
 
     def close(self):
         if self.writer is not None:
-            self.writer.close()
+            self.writer.transport.abort()
 
 
 @dataclass
@@ -300,6 +306,8 @@ async def _run(proxy, ready):
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):  # in which aborted transports close their sockets
+        await asyncio.sleep(0)
 
 
 def main():
