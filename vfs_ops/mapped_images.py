@@ -214,7 +214,7 @@ def map_rows(
             Frame.of(width, height, spec.preprocessing)
             for width, height in zip(columns["width"], columns["height"], strict=True)
         ]
-        features = tuple(cache.feature_map(row) for row in wanted)
+        features = tuple(cache.feature_maps_of(wanted))
         label = f"{spec.model} · {spec.layer}" if several else spec.layer
         layers.append(MapLayer(label, features, tuple(frames)))
     pictures = tuple(_preview(chosen[0], row) for row in wanted)

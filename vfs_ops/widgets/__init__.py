@@ -10,7 +10,10 @@ from typing import Any
 
 _MODULE_OF = {
     "Cells": "cells",
+    "FactorOverlay": "factor_overlay",
     "RegionPicker": "picker",
+    "SimilarityOverlay": "overlay",
+    "TransformStudy": "transform_study",
 }
 
 __all__ = list(_MODULE_OF)
