@@ -198,7 +198,7 @@ class FactorView {
 
   explain(group) {
     return group === null
-      ? "Each cell has the colour of its strongest group."
+      ? "Each cell: its strongest group"
       : `${this.figure.groups[group].label}, as part of its largest strength`;
   }
 

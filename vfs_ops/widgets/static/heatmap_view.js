@@ -183,7 +183,7 @@ export class HeatmapView {
     this.mark();
     this.read();
     this.plan.painted?.(this);
-    this.el.dataset.shown = asked; // for whoever waits for the picture of a cell
+    if (this.current) this.el.dataset.shown = asked; // for whoever waits for the picture of a cell
   }
 
   compute() {
@@ -204,19 +204,26 @@ export class HeatmapView {
     });
   }
 
+  /** Whether the heatmaps are of the chosen cell: an answer of Python may be on its way. */
+  get current() {
+    return this.figure.compute === "browser" || this.answered === this.asked;
+  }
+
   /** Ask Python, one question at a time: the newest when the last is answered. */
   async ask() {
     this.question = { image: this.source.image, cells: this.cells };
+    this.questionOf = this.asked;
     if (this.asking) return;
     this.asking = true;
     try {
       while (this.question) {
-        const question = this.question;
+        const [question, asked] = [this.question, this.questionOf];
         this.question = null;
         const { buffers } = await this.channel.request("similarities", question);
         this.values = buffers.map((view) => (view.byteLength
           ? new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength))
           : null));
+        this.answered = asked;
         this.redraw();
       }
       this.messages.clear("similarities");
@@ -276,7 +283,7 @@ export class HeatmapView {
 
   valueAt(panel, cell) {
     const values = this.values[panel.layer];
-    return values ? values[panel.image * panel.grid.rows * panel.grid.columns + cell] : null;
+    return values && this.current ? values[panel.image * panel.grid.rows * panel.grid.columns + cell] : null;
   }
 
   placeName(layer, image, cell) {
