@@ -36,10 +36,12 @@ from vfs_ops.urls import LOCAL_PROTOCOLS
 _LOCAL_REQUEST: Final = 4 << 10
 _REMOTE_REQUEST: Final = 256 << 10
 """Bytes that arrive in the time that one more request takes."""
+_WORTHWHILE: Final = 0.75
+"""Part of a shard below which ranges are read: their chunks are copied, a whole shard is not."""
 
 
 @dataclass(frozen=True)
-class StoredShards:
+class ShardStore:
     """The shards of a cache where they were written."""
 
     workspace: Workspace
@@ -185,9 +187,9 @@ def ranged_cost(
 def is_read_in_ranges(
     workspace: Workspace, plan: Plan, receipt: Receipt, wanted: NDArray[np.intp]
 ) -> bool:
-    """Tell whether reading the chunks of some rows costs less than the whole shard."""
+    """Tell whether reading the chunks of some rows costs clearly less than the whole shard."""
     read, requests = ranged_cost(workspace, plan, receipt, wanted)
-    return read + requests * request_bytes(workspace) < receipt.feature_bytes
+    return read + requests * request_bytes(workspace) < _WORTHWHILE * receipt.feature_bytes
 
 
 def _together(workspace: Workspace, *reads: Callable[[], Any]) -> list[Any]:

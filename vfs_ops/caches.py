@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.cache_reading import StoredShards
+from vfs_ops.cache_reading import ShardStore
 from vfs_ops.canonical import parse_json
 from vfs_ops.commits import Commit, read_commit, read_committed_receipts
 from vfs_ops.completeness import finished_shards, read_receipts
@@ -175,7 +175,7 @@ class Cache:
         DamagedError
             If they are not as they were written.
         """
-        return StoredShards(self.workspace, self.plan).read_norms(self.receipt(shard))
+        return ShardStore(self.workspace, self.plan).read_norms(self.receipt(shard))
 
     def feature_map(self, row: int) -> NDArray[np.floating]:
         """Read the feature map of one image by ranged reads.
@@ -296,7 +296,7 @@ def open_cache(
             f"{dataset.images_id[:12]}) and cache {cache_id[:12]} is of {plan.images} "
             f"({spec.images[:12]}); give the dataset that the cache was built for"
         )
-    source = StoredShards(workspace, plan)
+    source = ShardStore(workspace, plan)
     return Cache(workspace, spec, plan, receipts, dataset, commit, source)
 
 

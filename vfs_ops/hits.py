@@ -216,7 +216,7 @@ class Hits:
 def frame_html(frame: pandas.DataFrame) -> str:
     """Return a table for a notebook, with all text escaped and blanks for what is missing."""
     shown = frame.copy()
-    for name in shown.select_dtypes(object):
+    for name in [name for name, dtype in shown.dtypes.items() if dtype == np.dtype(object)]:
         shown[name] = shown[name].where(shown[name].notna(), "")
     table: str = shown.to_html(index=False, escape=True, max_cols=20, na_rep="")
     return table

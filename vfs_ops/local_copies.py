@@ -14,7 +14,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.cache_reading import StoredShards
+from vfs_ops.cache_reading import ShardStore
 from vfs_ops.errors import DamagedError, NotFoundError, QueryError
 from vfs_ops.failures import storage_errors
 from vfs_ops.locations import Folder
@@ -39,7 +39,7 @@ class LocalCopies:
     of change is the time of its last use.
     """
 
-    store: StoredShards
+    store: ShardStore
     directory: str
     max_bytes: int
 
@@ -55,7 +55,7 @@ class LocalCopies:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
             raise QueryError(f"max_bytes is {max_bytes!r}; expected a number of bytes from 1 up")
         folder = Path(directory).expanduser().resolve()
-        return cls(StoredShards(workspace, plan), str(folder), max_bytes)
+        return cls(ShardStore(workspace, plan), str(folder), max_bytes)
 
     def read(
         self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch | None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vfs_ops.cache_reading import StoredShards
+from vfs_ops.cache_reading import ShardStore
 from vfs_ops.caches import Cache
 from vfs_ops.errors import QueryError
 from vfs_ops.queries import query_from_row
@@ -22,18 +22,18 @@ from vfs_ops.scan import search
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the shards that are read from the store, as they are."""
     shards: list[int] = []
-    fetch, read = StoredShards.fetch, StoredShards.read
+    fetch, read = ShardStore.fetch, ShardStore.read
 
-    def counted(self: StoredShards, receipt: Receipt, *others: Any) -> Any:
+    def counted(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         shards.append(receipt.shard)
         return fetch(self, receipt, *others)
 
-    def ranged(self: StoredShards, receipt: Receipt, *others: Any) -> Any:
+    def ranged(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         shards.append(-receipt.shard)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(StoredShards, "fetch", counted)
-    monkeypatch.setattr(StoredShards, "read", ranged)
+    monkeypatch.setattr(ShardStore, "fetch", counted)
+    monkeypatch.setattr(ShardStore, "read", ranged)
     return shards
 
 

@@ -11,7 +11,7 @@ from makers import make_extractor, write_photos
 from oracle import naive_search
 
 from vfs_ops.builder import build
-from vfs_ops.cache_reading import StoredShards
+from vfs_ops.cache_reading import ShardStore
 from vfs_ops.caches import Cache, open_cache
 from vfs_ops.errors import (
     DamagedError,
@@ -64,15 +64,15 @@ def test_shards_may_come_from_storage_in_any_order(
     cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = places(search(cache, query, 9))
-    read, last = StoredShards.read, threading.Event()
+    read, last = ShardStore.read, threading.Event()
 
-    def delayed(self: StoredShards, receipt: Receipt, *others: Any) -> Any:
+    def delayed(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         if receipt.shard == 3:
             last.set()
         assert last.wait(10)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(StoredShards, "read", delayed)
+    monkeypatch.setattr(ShardStore, "read", delayed)
     assert places(search(cache, query, 9, threads=4)) == expected
 
 
@@ -199,11 +199,11 @@ def test_progress_counts_shards(cache: Cache, query: Query) -> None:
 def test_an_error_of_a_reader_reaches_the_caller_and_stops_the_others(
     cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: StoredShards, receipt: Receipt, *others: Any) -> Any:
+    def broken(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         raise DamagedError(f"shard {receipt.shard} is cut off")
 
     before = threading.active_count()
-    monkeypatch.setattr(StoredShards, "read", broken)
+    monkeypatch.setattr(ShardStore, "read", broken)
     with pytest.raises(DamagedError, match="shard"):
         search(cache, query)
     assert threading.active_count() == before
@@ -222,13 +222,13 @@ def test_many_queries_find_what_each_finds_alone(
     boxes = [BOX, [(0.0, 0.0, 12.0, 12.0)], None]
     queries = [query_from_row(described, 3 * n, boxes=boxes[n % 3]) for n in range(10)]
     alone = [search(described, one, 4, unique_by=unique_by) for one in queries]
-    read, shards = StoredShards.read, []
+    read, shards = ShardStore.read, []
 
-    def counted(self: StoredShards, receipt: Receipt, *others: Any) -> Any:
+    def counted(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         shards.append(receipt.shard)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(StoredShards, "read", counted)
+    monkeypatch.setattr(ShardStore, "read", counted)
     together = search(described, queries=queries, k=4, unique_by=unique_by)
     assert [places(hits) for hits in together] == [places(hits) for hits in alone]
     assert sorted(shards) == [0, 1]
@@ -314,15 +314,15 @@ def test_partial_results_grow_and_the_last_is_the_answer(cache: Cache, query: Qu
 def test_a_search_is_cancelled_within_a_shard(
     cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, started, go_on = StoredShards.read, threading.Event(), threading.Event()
+    read, started, go_on = ShardStore.read, threading.Event(), threading.Event()
 
-    def slow(self: StoredShards, receipt: Receipt, *others: Any) -> Any:
+    def slow(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         if receipt.shard == 1:
             started.set()
             assert go_on.wait(30)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(StoredShards, "read", slow)
+    monkeypatch.setattr(ShardStore, "read", slow)
     before = threading.active_count()
     run = search_iter(cache, query, threads=1)
     other = threading.Thread(
