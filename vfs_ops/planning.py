@@ -233,7 +233,7 @@ def _new_plan(
         codec=codec[0],
         sample_ratio=codec[1],
         weights=extractor.model.weights,
-        versions=_versions(),
+        versions=library_versions(),
     )
 
 
@@ -266,6 +266,7 @@ def _sample(
     return choices
 
 
-def _versions() -> Mapping[str, str]:
+def library_versions() -> Mapping[str, str]:
+    """Return the versions of the libraries that features depend on, for a plan."""
     names = ("visual-feature-search", "torch", "torchvision", "timm", "pillow", "numpy")
     return {name: version(name) for name in names}

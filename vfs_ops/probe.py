@@ -18,7 +18,7 @@ from PIL import Image
 from vfs_ops.errors import ExtractorMismatchError
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.images import decode_pixels
-from vfs_ops.spec import Precision
+from vfs_ops.spec import CachePrecision, Precision, lowest_precision
 
 PROBE_SIZE: Final = (480, 360)
 """Width and height of the probe image, in pixels."""
@@ -66,7 +66,7 @@ def check_probe(
     stored: npt.NDArray[Any],
     now: npt.NDArray[Any],
     what: str,
-    precision: Precision = "float32",
+    precision: CachePrecision = "float32",
 ) -> None:
     """Compare a stored probe with one made now.
 
@@ -88,7 +88,7 @@ def check_probe(
     ExtractorMismatchError
         If they differ, or either holds values that are not finite.
     """
-    min_cosine, max_change = TOLERANCES[precision]
+    min_cosine, max_change = TOLERANCES[lowest_precision(precision)]
     advice = (
         "use the model code that the cache was built with; a module that was changed on purpose "
         "needs another name"

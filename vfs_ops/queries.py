@@ -32,7 +32,7 @@ from vfs_ops.masks import Polygons
 from vfs_ops.pictures import Picture, picture_of
 from vfs_ops.preprocessing import Preprocessing
 from vfs_ops.same_images import rows_of
-from vfs_ops.spec import ExtractorSpec, Precision
+from vfs_ops.spec import CachePrecision, ExtractorSpec, lowest_precision
 
 if TYPE_CHECKING:
     from vfs_ops.extract import FeatureExtractor
@@ -56,7 +56,7 @@ class Query:
     """The same, made ready for scoring."""
     extractor: ExtractorSpec
     """What made the features."""
-    precision: Precision
+    precision: CachePrecision
     """Precision in which they were computed."""
     probe: NDArray[np.float32] | None
     """Feature map of the probe image by the extractor in hand; None if the features come from a
@@ -95,8 +95,7 @@ class Query:
         if self.probe is not None:
             from vfs_ops.probe import check_probe
 
-            precisions = {self.precision, cache.spec.precision}
-            lowest = min(precisions, key=("bfloat16", "float16", "float32").index)
+            lowest = lowest_precision(self.precision, cache.spec.precision)
             check_probe(cache.probe, self.probe, what, lowest)
 
 

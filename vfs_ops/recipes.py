@@ -13,7 +13,7 @@ from vfs_ops.errors import ExtractorMismatchError, ModelError
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.models import LoadedModel, load_model, weights_fingerprint
 from vfs_ops.preprocessing import Preprocessing
-from vfs_ops.spec import Precision
+from vfs_ops.spec import Precision, lowest_precision
 
 if TYPE_CHECKING:
     from vfs_ops.caches import Cache
@@ -56,7 +56,8 @@ def load_extractor(
         )
     model = _from_library(spec.model, source, spec.preprocessing, checkpoint)
     name = spec.layer if spec.output is None else f"{spec.layer}#{spec.output}"
-    return FeatureExtractor(model, [name], precision=cache.spec.precision, device=device)
+    precision = lowest_precision(cache.spec.precision)
+    return FeatureExtractor(model, [name], precision=precision, device=device)
 
 
 @dataclass(frozen=True, eq=False)

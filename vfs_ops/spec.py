@@ -35,6 +35,8 @@ DECODING: Final = MappingProxyType(
 
 Axes = Literal["nchw", "nhwc", "tokens"]
 Precision = Literal["float32", "bfloat16", "float16"]
+CachePrecision = Literal["float32", "bfloat16", "float16", "unknown"]
+"""As `Precision`; ``unknown`` for features that somebody else computed, and that were imported."""
 StoredDtype = Literal["float16", "float32"]
 
 
@@ -116,6 +118,17 @@ class ExtractorSpec:
         return cls(**{**values, "preprocessing": preprocessing}, format=version)
 
 
+def lowest_precision(*precisions: CachePrecision) -> Precision:
+    """Return the lowest of some precisions.
+
+    An unknown one does not count: an imported cache agrees with float32, or is not imported, and
+    its probe is computed in float32 by whoever imports it.
+    """
+    known: list[Precision] = [each for each in precisions if each != "unknown"]
+    order: tuple[Precision, ...] = ("bfloat16", "float16", "float32")
+    return min(known, key=order.index, default="float32")
+
+
 @dataclass(frozen=True)
 class CacheSpec:
     """All feature maps of one dataset's images under one extractor."""
@@ -123,7 +136,7 @@ class CacheSpec:
     images: str
     """Images id."""
     extractor: ExtractorSpec
-    precision: Precision = "float32"
+    precision: CachePrecision = "float32"
     """Precision the model computed in."""
     dtype: StoredDtype = "float16"
     """Type the features are stored in."""
@@ -135,7 +148,7 @@ class CacheSpec:
     def __post_init__(self) -> None:
         if not is_id(self.images):
             raise SpecError(f"images id is {self.images!r}; expected 64 hex digits")
-        check_choice("precision", self.precision, Precision)
+        check_choice("precision", self.precision, CachePrecision)
         check_choice("dtype", self.dtype, StoredDtype)
         if self.origin != "built" and not is_id(self.origin.removeprefix("imported:")):
             raise SpecError(

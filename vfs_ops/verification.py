@@ -102,7 +102,8 @@ def verify(
 
 def _layer_of(cache: Cache, extractor: FeatureExtractor) -> int:
     """Return which of an extractor's layers a cache is of."""
-    if cache.spec.extractor not in extractor.specs or cache.spec.precision != extractor.precision:
+    precisions = (extractor.precision, "unknown")  # of an imported cache
+    if cache.spec.extractor not in extractor.specs or cache.spec.precision not in precisions:
         raise ExtractorMismatchError(
             f"cache {cache.id[:12]} is of {cache.spec.extractor.model} "
             f"{cache.spec.extractor.layer} in {cache.spec.precision}, weights "
