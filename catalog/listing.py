@@ -74,8 +74,8 @@ def find_all(
     words = (text or "").casefold().split()
     rows = [row for row in rows if _mentions(row, words)]
     table = _table(rows)
-    found: pd.DataFrame = table.filter(evaluate(table, where)).to_pandas()
-    return found
+    found = table.filter(evaluate(table, where))
+    return _to_pandas(found)
 
 
 def _row(workspace: Workspace, contents: Contents, entry: Entry) -> dict[str, Any]:
@@ -128,6 +128,15 @@ def _table(rows: list[dict[str, Any]]) -> pa.Table:
     }
     schema = pa.schema([pa.field(name, kinds[kind]) for name, kind in _schema().items()])
     return pa.Table.from_pylist(rows, schema)
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    whole_numbers = {pa.int64(): pd.Int64Dtype()}  # which, other than NumPy's, may be missing
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole_numbers.get)
+    return frame
 
 
 def _schema() -> dict[str, str]:

@@ -16,9 +16,11 @@ from flows.commands.build import build, layers
 from flows.commands.catalog import ls, show
 from flows.commands.demo import demo
 from flows.commands.deployments import deploy, serve
+from flows.commands.importing import import_cache
 from flows.commands.ingest import ingest
 from flows.commands.options import DEFAULT_WORKSPACE
 from flows.commands.search import search
+from flows.commands.sharing import alias, deprecate, find, publish
 from flows.commands.verification import verify
 from flows.console import say
 from vfs_ops import errors
@@ -73,7 +75,7 @@ def cli(context: click.Context, workspace: str) -> None:
 
 for command in (
     *(demo, ingest, layers, build, ls, show, search, search_batch, verify),
-    *(deploy, serve),
+    *(deploy, serve, find, alias, deprecate, publish, import_cache),
 ):
     cli.add_command(command)
 

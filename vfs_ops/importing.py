@@ -58,10 +58,10 @@ def import_cache(
     """Import the features that ``visualfeaturesearch`` 1.0.0 computed of a dataset's images.
 
     A sample of the images is computed again by `extractor`, and every cell of it must have a cosine
-    similarity of at least `vfs_ops.closeness.MIN_COSINE` with what is to be imported, and its norm within
-    `MAX_NORM_CHANGE`. Only then anything is written. The features are kept bit for bit, in the
-    dtype they have; the precision they were computed in is unknown. Run again after an
-    interruption, it goes on where it stopped.
+    similarity of at least 0.999 (`vfs_ops.closeness.MIN_COSINE`) with what is to be imported, and
+    its norm must be within `MAX_NORM_CHANGE`. Only then anything is written. The features are kept
+    bit for bit, in the dtype they have; the precision they were computed in is unknown. Run again
+    after an interruption, it goes on where it stopped.
 
     The reference ignores the orientation in EXIF: photos that have one are other images to it, and
     if the sample holds one, the import is refused.
@@ -171,7 +171,9 @@ class _Features:
 
     def readable_rows(self) -> NDArray[np.int64]:
         """Return the rows of readable images, in the order of the array."""
-        return np.argsort(self._positions)[self.readable[np.argsort(self._positions)]]
+        order = np.argsort(self._positions)
+        rows: NDArray[np.int64] = order[self.readable[order]]
+        return rows
 
     def read(self, rows: Sequence[int]) -> NDArray[np.floating]:
         """Return the features of rows, shape (image, y, x, channel)."""
@@ -217,10 +219,10 @@ def _check_sample(
         raise ExtractorMismatchError(
             f"the features are not those of layer {extractor.infos[0].name} of "
             f"{extractor.model.reference} ({extractor.model.weights}): of {len(kept)} images "
-            f"computed again, {int(wrong.sum())} differ; lowest cosine of a cell {cosine[worst]:.4f} "
-            f"({uris[kept[worst]]!r}), expected at least {MIN_COSINE}; norms differ by up to "
-            f"{change.max():.1%}, expected at most {MAX_NORM_CHANGE:.0%}; give the model, "
-            "weights, layer, preprocessing and images that they came from"
+            f"computed again, {int(wrong.sum())} differ; lowest cosine of a cell "
+            f"{cosine[worst]:.4f} ({uris[kept[worst]]!r}), expected at least {MIN_COSINE}; "
+            f"norms differ by up to {change.max():.1%}, expected at most {MAX_NORM_CHANGE:.0%}; "
+            "give the model, weights, layer, preprocessing and images that they came from"
         )
     return theirs
 

@@ -1,0 +1,100 @@
+"""`vfs find`, `vfs alias`, `vfs deprecate`, `vfs publish`: the catalog as a team shares it."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import click
+
+import catalog
+from catalog.entries import EntryType
+from flows.commands.options import json_option
+from flows.commands.search import parse_condition
+from flows.console import counted, printable, say, size, write_json, write_table
+from vfs_ops.storage import Workspace
+
+kind_option = click.option(
+    "--kind", type=click.Choice(get_args(EntryType)), default="cache", show_default=True
+)
+
+_SHOWN = ("type", "name", "version", "status", "model", "layer", "dataset", "images", "owner")
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="As layer=layer4, images>10000, status!=deprecated; may be repeated.",
+)
+@click.option("--also", multiple=True, metavar="WORKSPACE", help="Another catalog, searched too.")
+@click.option("--all-versions", is_flag=True, help="Older versions too.")
+@json_option
+@click.pass_obj
+def find(
+    workspace: Workspace,
+    words: tuple[str, ...],
+    where: tuple[str, ...],
+    also: tuple[str, ...],
+    all_versions: bool,
+    as_json: bool,
+) -> None:
+    """Find datasets and caches by their fields, or by WORDS in any of their texts."""
+    import json
+
+    filters = [parse_condition(text) for text in where]
+    found = catalog.find_all(
+        [workspace, *also], filters, " ".join(words), all_versions=all_versions
+    )
+    rows = json.loads(found.to_json(orient="records"))
+    if as_json:
+        write_json(rows)
+        return
+    shown = [*_SHOWN, "workspace"] if also else _SHOWN
+    write_table(
+        [{name: printable(row[name] or "")[:60] for name in shown} for row in rows],
+        right=("version", "images"),
+    )
+    say("1 entry found" if len(rows) == 1 else f"{len(rows)} entries found")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("alias")
+@click.argument("version", type=click.IntRange(min=1))
+@kind_option
+@click.pass_obj
+def alias(workspace: Workspace, name: str, alias: str, version: int, kind: EntryType) -> None:
+    """Let NAME@ALIAS be version VERSION of NAME from now on."""
+    catalog.set_alias(workspace, kind, name, alias, version)
+    say(f"{name}@{alias} is {name}@{version}")
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--reason", required=True, help="Why it should not be used any more.")
+@click.option("--successor", help="What to use instead, as NAME or NAME@VERSION.")
+@kind_option
+@click.pass_obj
+def deprecate(
+    workspace: Workspace, reference: str, reason: str, successor: str | None, kind: EntryType
+) -> None:
+    """Warn whoever opens REFERENCE (NAME or NAME@VERSION) from now on. It stays as it is."""
+    mark = catalog.deprecate(workspace, kind, reference, reason=reason, successor=successor)
+    say(mark.sentence())
+
+
+@click.command()
+@click.option("--url", help="Where people reach the workspace, if not where they find the page.")
+@click.option("--without-previews", is_flag=True, help="For images that may not be shown.")
+@click.pass_obj
+def publish(workspace: Workspace, url: str | None, without_previews: bool) -> None:
+    """Write a page beside the catalog's index, on which people browse the caches."""
+    published = catalog.publish(workspace, url=url, previews=not without_previews)
+    for problem in published.problems:
+        say(f"left out: {problem}")
+    say(
+        f"{workspace.url}/{published.key}: {counted(published.caches, 'cache')} of "
+        f"{counted(published.datasets, 'dataset')}, {size(published.bytes)}"
+    )
