@@ -51,11 +51,13 @@ def find(
     if as_json:
         write_json(rows)
         return
-    shown = [*_SHOWN, "workspace"] if also else _SHOWN
-    write_table(
-        [{name: printable(row[name] or "")[:60] for name in shown} for row in rows],
-        right=("version", "images"),
-    )
+    shown = [{name: printable(row[name] or "")[:60] for name in _SHOWN} for row in rows]
+    if also:
+        shown = [
+            {**cells, "workspace": row["workspace"]}
+            for cells, row in zip(shown, rows, strict=False)
+        ]
+    write_table(shown, right=("version", "images"))
     say("1 entry found" if len(rows) == 1 else f"{len(rows)} entries found")
 
 
