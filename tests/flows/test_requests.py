@@ -1,0 +1,129 @@
+"""Asking for a cache: found in a catalog, or built, and what is told of it."""
+
+import shutil
+import threading
+
+import pytest
+
+import catalog
+import flows
+from flows import requests
+from flows.jobs.building import BuildJob
+from flows.requests import request_cache
+from vfs_ops.errors import AccessError, IncompleteError, NotFoundError, SourceError
+from vfs_ops.progress import Progress
+from vfs_ops.storage import Workspace
+
+ASKED = {"dataset": "photos", "model": "timm:resnet10t", "layer": "layer4", "weights": "random:0"}
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def photographed(dataset):
+    catalog.register_dataset(dataset.workspace, "photos", dataset)
+    return dataset.workspace
+
+
+def test_a_missing_cache_is_built_here_and_then_found(photographed, tmp_path):
+    asked = request_cache(**ASKED, workspaces=photographed)
+    assert asked.located is None
+    assert "a thread of this process" in repr(asked)
+    cache = asked.wait(150)
+    assert cache.id == asked.cache_id
+    assert asked.done()
+    assert asked.progress().done == 60
+    again = request_cache(**ASKED, workspaces=[photographed])
+    assert (again.work, again.done(), again.progress()) == (None, True, None)
+    assert again.located.entry.id == cache.id
+    assert again.wait().id == cache.id
+    shutil.copytree(tmp_path / "workspace", tmp_path / "public")
+    empty = Workspace.at(str(tmp_path / "team"))
+    public = Workspace.at(str(tmp_path / "public"))
+    elsewhere = request_cache(**ASKED, workspaces=[empty, public])
+    assert (elsewhere.workspace, elsewhere.work) == (public, None)
+    with pytest.raises(NotFoundError, match=r"lies in .*public; mirror it to .*team"):
+        request_cache(**{**ASKED, "weights": "random:1"}, workspaces=[empty, public])
+
+
+def test_what_a_build_fails_with_is_raised_by_who_waits(photographed, tmp_path):
+    asked = request_cache(**ASKED, workspaces=photographed, images=str(tmp_path / "nowhere"))
+    with pytest.raises((SourceError, NotFoundError)):
+        asked.wait(150)
+    with pytest.raises((SourceError, NotFoundError)):
+        asked.done()
+
+
+def test_a_build_that_lasts_is_waited_for_again(photographed, monkeypatch):
+    go = threading.Event()
+
+    def run(self, watcher):
+        watcher.progress(Progress("build", 1, 60, "images"))
+        go.wait(60)
+        raise SourceError("stopped on purpose")
+
+    monkeypatch.setattr(BuildJob, "run", run)
+    asked = request_cache(**ASKED, workspaces=photographed)
+    with pytest.raises(TimeoutError, match="still being built"):
+        asked.wait(0.01)
+    assert not asked.done()
+    go.set()
+    with pytest.raises(SourceError, match="on purpose"):
+        asked.wait(60)
+    assert asked.progress() == Progress("build", 1, 60, "images")
+
+
+class Run:
+    """A flow run at a server."""
+
+    name, url = "gentle-otter", "http://127.0.0.1/run"
+
+    def __init__(self, state):
+        self.state = state
+
+    def wait(self, timeout=None):
+        return self.state
+
+
+@pytest.mark.parametrize("state", ["Failed", "Crashed", "Cancelled"])
+def test_a_flow_run_that_fails_is_an_error(photographed, monkeypatch, state):
+    submitted = []
+    monkeypatch.setattr(requests.servers, "configured", lambda: "http://127.0.0.1:1/api")
+    monkeypatch.setattr(requests.servers, "check_answers", lambda address: None)
+    monkeypatch.setattr(
+        "flows.tracked.submitting.submit", lambda job: submitted.append(job) or Run(state)
+    )
+    asked = request_cache(**ASKED, workspaces=photographed, dtype="float32")
+    [job] = submitted
+    assert (job.workspace, job.dataset, job.dtype) == (photographed.url, "photos", "float32")
+    assert "gentle-otter" in repr(asked)
+    with pytest.raises(IncompleteError, match=f"ended as {state}"):
+        asked.wait()
+
+
+def test_a_flow_run_that_lasts_is_no_error(photographed, monkeypatch):
+    run = Run("Running")
+    monkeypatch.setattr(requests.servers, "configured", lambda: "http://127.0.0.1:1/api")
+    monkeypatch.setattr(requests.servers, "check_answers", lambda address: None)
+    monkeypatch.setattr("flows.tracked.submitting.submit", lambda job: run)
+    asked = flows.request_cache(**ASKED, workspaces=photographed)
+    assert not asked.done()
+    with pytest.raises(TimeoutError, match="gentle-otter"):
+        asked.wait(1)
+    run.state = "Completed"
+    assert asked.done()
+
+
+def test_a_read_only_workspace_is_not_built_in(photographed):
+    class Closed(Workspace):
+        writable = False
+
+    with pytest.raises(AccessError, match="read-only"):
+        request_cache(**ASKED, workspaces=Closed(photographed.url))
+    with pytest.raises(NotFoundError):
+        request_cache(**{**ASKED, "dataset": "elsewhere"}, workspaces=photographed)
