@@ -39,6 +39,11 @@ class Picture:
 class Watcher:
     """Watches a job and shows nothing; those who show something derive from it."""
 
+    @property
+    def flow_run(self) -> str | None:
+        """Id of the flow run that the job is; None where nobody tracks it."""
+        return None
+
     def stage(self, name: str, work: Callable[[], Result]) -> Result:
         """Do one stage of the job and return what it returns.
 

@@ -120,7 +120,10 @@ class BuildJob(Job):
         with LazyCluster(self.cluster, self.workers, prepared.planned) as cluster:
             work = _Work(self, prepared, watcher, cluster)
             caches = watcher.stage("build", work.build)
-        entries = watcher.stage("register", lambda: _register(workspace, prepared, caches))
+        flow_run = watcher.flow_run
+        entries = watcher.stage(
+            "register", lambda: _register(workspace, prepared, caches, flow_run)
+        )
         for planned, cache, entry in zip(prepared.planned, caches, entries, strict=True):
             if not planned.complete:
                 watcher.picture(_drawing(cache, entry.name))
@@ -215,10 +218,12 @@ class _Work:
 
 
 def _register(
-    workspace: Workspace, prepared: PreparedBuild, caches: list[Cache]
+    workspace: Workspace, prepared: PreparedBuild, caches: list[Cache], flow_run: str | None
 ) -> tuple[Entry, ...]:
     return tuple(
-        catalog.register_cache(workspace, name, cache, dataset_name=prepared.dataset_name)
+        catalog.register_cache(
+            workspace, name, cache, dataset_name=prepared.dataset_name, flow_run=flow_run
+        )
         for name, cache in zip(prepared.names, caches, strict=True)
     )
 

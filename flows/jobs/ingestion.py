@@ -53,8 +53,10 @@ class IngestJob(Job):
         check_name(self.name)
         source = make_source(self.source, self.labels, self.path_column, self.tars)
         dataset = watcher.stage("ingest", lambda: self._ingest(workspace, source, watcher))
+        flow_run = watcher.flow_run
         return watcher.stage(
-            "register", lambda: catalog.register_dataset(workspace, self.name, dataset)
+            "register",
+            lambda: catalog.register_dataset(workspace, self.name, dataset, flow_run=flow_run),
         )
 
     def _ingest(self, workspace: Workspace, source: Source, watcher: Watcher) -> Dataset:

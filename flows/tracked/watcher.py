@@ -18,6 +18,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from flows.tracked import retries
 from flows.tracked.markup import artifact_key, escaped, picture_markdown
@@ -47,6 +48,12 @@ class TrackedWatcher(Watcher):
         self._lock = threading.Lock()
         self._context: Context | None = None
         self._timed = timed(self._show)
+
+    @property
+    def flow_run(self) -> str | None:
+        """Prefect's id of the current flow run."""
+        found = flow_run.get_id()
+        return None if found is None else str(found)
 
     def stage(self, name: str, work: Callable[[], Result]) -> Result:
         """Run the stage as a task of the current flow run."""
