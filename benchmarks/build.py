@@ -1,27 +1,38 @@
 """A build beside a bare loop that decodes with the same threads and runs the same model.
 
-``python -m benchmarks.build --images DIR`` prints images a second of both, in interleaved pairs.
-``--memory`` prints the peak memory of builds of two sizes instead, each in its own process.
+``python -m benchmarks.build --images DIR`` prints images a second of both, in interleaved pairs;
+``--cluster`` builds on a local cluster of one worker, its start not counted. ``--ingest`` counts
+reading the images a first time, with their previews, too.
+``--workers`` compares two workers, each pinned to one processor and one thread, with one: the
+processor seconds an image that the workers use, and beside them the seconds by the clock.
+``--memory`` prints the peak memory of builds of two sizes, each in its own process, beside what
+the plan projects.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from benchmarks.pairs import compare, report
 from vfs_ops import FeatureExtractor, Workspace, build, ingest, load_model
+from vfs_ops.builder import plan_build
+from vfs_ops.clusters import open_cluster
 from vfs_ops.images import fit
 from vfs_ops.pipeline import available_threads
 from vfs_ops.plans import BATCH_SIZE
@@ -49,37 +60,104 @@ def _ahead(pool: ThreadPoolExecutor, load, paths: list[Path]) -> Iterator[np.nda
         yield future.result()
 
 
-def speed(images: Path, count: int, model: str, layers: list[str], pairs: int) -> list[dict]:
-    """Measure a build of `count` images, and the bare loop over the same files."""
-    extractor = FeatureExtractor(load_model(model), layers)
+def photos(images: Path, count: int, folder: Path) -> list[Path]:
+    """Make a folder of `count` photos, the given ones again and again."""
+    links, paths = folder / "images", []
+    links.mkdir()
+    for number, path in enumerate(_cycle(images, count)):
+        paths.append(links / f"{number:06d}{path.suffix}")
+        if path.stat().st_dev == links.stat().st_dev:
+            os.link(path, paths[-1])
+        else:
+            paths[-1].write_bytes(path.read_bytes())
+    return paths
+
+
+def speed(given: argparse.Namespace) -> list[dict]:
+    """Measure a build, and the bare loop over the same files."""
+    extractor = FeatureExtractor(load_model(given.model), given.layers)
     threads = available_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        links, paths = Path(folder) / "images", []
-        links.mkdir()
-        for number, path in enumerate(_cycle(images, count)):
-            paths.append(links / f"{number:06d}{path.suffix}")
-            os.link(path, paths[-1]) if _same_device(path, links) else paths[-1].write_bytes(
-                path.read_bytes()
-            )
-        dataset = ingest(str(links), Workspace.at(f"{folder}/workspace"))
-        built = iter(range(10_000))
+    built = iter(range(10_000))
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        paths = photos(given.images, given.count, folder)
+        dataset = ingest(str(folder / "images"), Workspace.at(f"{folder}/workspace"))
+        client = None
+        if given.cluster:
+            client = stack.enter_context(open_cluster("local", workers=1, threads=threads))
 
         def ours() -> None:
-            build(dataset, extractor, workspace=Workspace.at(f"{folder}/{next(built)}"))
+            workspace = Workspace.at(f"{folder}/{next(built)}")
+            source = ingest(str(folder / "images"), workspace) if given.ingest else dataset
+            build(source, extractor, workspace=workspace, client=client)
 
-        result = compare(ours, lambda: bare_loop(paths, extractor, threads), pairs).summary()
+        compared = compare(ours, lambda: bare_loop(paths, extractor, threads), given.pairs)
+    result = compared.summary()
     return [
         {
-            "images": count,
+            "images": given.count,
             "threads": threads,
-            "ours_images_per_s": count / result["ours_seconds"],
-            "bare_loop_images_per_s": count / result["peer_seconds"],
+            "ours_images_per_s": given.count / result["ours_seconds"],
+            "bare_loop_images_per_s": given.count / result["peer_seconds"],
             "speed_of_bare_loop": result["ratio"],
             "min": result["ratio_min"],
             "max": result["ratio_max"],
             "pairs": result["pairs"],
         }
     ]
+
+
+def workers(given: argparse.Namespace) -> list[dict]:
+    """Measure builds by one and by two pinned workers, in turns."""
+    extractor = FeatureExtractor(load_model(given.model), given.layers)
+    built = iter(range(10_000))
+    ratios: list[tuple[float, float]] = []
+    seconds: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        photos(given.images, given.count, folder)
+        dataset = ingest(str(folder / "images"), Workspace.at(f"{folder}/workspace"))
+        clients = {
+            count: stack.enter_context(open_cluster("local", workers=count, threads=1))
+            for count in seconds
+        }
+        for client in clients.values():
+            for processor, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"]):
+                client.run(_pin, processor, workers=[worker])
+        for pair in range(given.pairs + 1):
+            for count, client in clients.items():
+                before, start = sum(client.run(_processor_seconds).values()), time.perf_counter()
+                workspace = Workspace.at(f"{folder}/{next(built)}")
+                build(dataset, extractor, workspace=workspace, client=client)
+                took = time.perf_counter() - start
+                used = sum(client.run(_processor_seconds).values()) - before
+                if pair:  # the first is not counted
+                    seconds[count].append((used, took))
+        ratios = [
+            (two[0] / one[0], one[1] / two[1])
+            for one, two in zip(seconds[1], seconds[2], strict=True)
+        ]
+    rows = []
+    for name, place in (("processor seconds, two to one", 0), ("speed, two to one", 1)):
+        values = [ratio[place] for ratio in ratios]
+        rows.append(
+            {"what": name, "ratio": statistics.median(values), "min": min(values)}
+            | {"max": max(values), "pairs": len(values)}
+        )
+    for count, values in seconds.items():
+        rows.append({"what": f"processor seconds an image, {count} worker(s)"})
+        rows[-1]["ratio"] = statistics.median(used for used, _ in values) / given.count
+    return rows
+
+
+def _pin(processor: int) -> None:
+    for thread in psutil.Process().threads():
+        os.sched_setaffinity(thread.id, {processor})
+
+
+def _processor_seconds() -> float:
+    used = psutil.Process().cpu_times()
+    return used.user + used.system
 
 
 def memory(images: Path, counts: list[int], model: str, layers: list[str]) -> list[dict]:
@@ -89,7 +167,8 @@ def memory(images: Path, counts: list[int], model: str, layers: list[str]) -> li
         command = [sys.executable, "-m", "benchmarks.build", "--images", str(images)]
         command += ["--model", model, "--one-build", str(count), "--layers", *layers]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        rows.append({"images": count, "peak_MiB": float(done.stdout)})
+        peak, projected = map(float, done.stdout.split())
+        rows.append({"images": count, "peak_MiB": peak, "projected_MiB": projected})
         rows[-1]["to_first"] = rows[-1]["peak_MiB"] / rows[0]["peak_MiB"]
     return rows
 
@@ -101,17 +180,15 @@ def one_build(images: Path, count: int, model: str, layers: list[str]) -> None:
         names = [str(path.resolve()) for path in _cycle(images, count)]
         table.write_text("\n".join(["path", *names]) + "\n")
         dataset = ingest(str(table), Workspace.at(f"{folder}/workspace"))
-        build(dataset, FeatureExtractor(load_model(model), layers))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        extractor = FeatureExtractor(load_model(model), layers)
+        projected = plan_build(dataset, extractor)[0].worker_memory
+        build(dataset, extractor)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, projected / 2**20)
 
 
 def _cycle(images: Path, count: int) -> list[Path]:
     files = sorted(path for path in images.iterdir() if path.suffix.lower() in (".jpg", ".png"))
     return [files[number % len(files)] for number in range(count)]
-
-
-def _same_device(path: Path, folder: Path) -> bool:
-    return path.stat().st_dev == folder.stat().st_dev
 
 
 def main() -> None:
@@ -122,6 +199,9 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet-lite0")
     parser.add_argument("--layers", nargs="+", default=["blocks.4", "blocks.6"])
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--cluster", action="store_true")
+    parser.add_argument("--ingest", action="store_true")
+    parser.add_argument("--workers", action="store_true")
     parser.add_argument("--memory", type=int, nargs="*", metavar="COUNT")
     parser.add_argument("--one-build", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
@@ -131,8 +211,10 @@ def main() -> None:
     elif given.memory is not None:
         counts = given.memory or [2_000, 20_000]
         report(memory(given.images, counts, given.model, given.layers), given.json)
+    elif given.workers:
+        report(workers(given), given.json)
     else:
-        report(speed(given.images, given.count, given.model, given.layers, given.pairs), given.json)
+        report(speed(given), given.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, Final, Self, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vfs_ops.canonical import FORMATS, canonical_json, check_format, is_id, parse_json
 from vfs_ops.errors import DamagedError
@@ -164,6 +166,11 @@ class ReceiptTable(Sequence[Receipt]):
     def __iter__(self) -> Iterator[Receipt]:
         for start in range(0, len(self), _AT_ONCE):
             yield from self._receipts(start, _AT_ONCE)
+
+    def feature_bytes(self) -> NDArray[np.int64]:
+        """Return the size of every shard's features object, in order."""
+        sizes: NDArray[np.int64] = self._table["feature_bytes"].to_numpy()
+        return sizes
 
     def _receipts(self, start: int, count: int) -> Iterator[Receipt]:
         for row in self._table.slice(start, count).to_pylist():

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vfs_ops.checks import check_shards
 from vfs_ops.commits import Commit, read_commit, read_committed_receipts, small_objects
 from vfs_ops.completeness import finished_shards
@@ -92,17 +95,16 @@ def mend(
         return
     receipts = read_committed_receipts(workspace, plan, commit)
     finished = finished_shards(workspace, plan)
-    for receipt in receipts:
-        if receipt.shard not in finished:
-            write_receipt(workspace, cache_id, receipt)
-            on_notice(f"{name}: the missing receipt of shard {receipt.shard} was written again")
+    for shard in sorted(set(range(plan.shard_count)) - finished):
+        write_receipt(workspace, cache_id, receipts[shard])
+        on_notice(f"{name}: the missing receipt of shard {shard} was written again")
     problems = _missing_or_cut(workspace, plan, receipts)
     if check == "digests" and not problems:
         problems = _wrong_digests(workspace, plan, receipts, client, on_notice)
     if problems:
         withdraw(workspace, plan, sorted(problems))
         for shard, what in sorted(problems.items()):
-            on_notice(f"{name}: shard {shard} is computed again, since its {what}")
+            on_notice(f"{name}: shard {shard} is computed again: {what}")
 
 
 def _mend_documents(
@@ -126,22 +128,22 @@ def _mend_documents(
 
 def _missing_or_cut(workspace: Workspace, plan: Plan, receipts: ReceiptTable) -> dict[int, str]:
     """Find shards whose objects are not there, or have another size, by listing alone."""
-    folder = cache_key(plan.cache, "data.zarr")
-    sizes = {stat.path: stat.size for stat in workspace.walk(folder)}
     norms = 4 * plan.images_per_shard * plan.grid[0] * plan.grid[1]
+    expected: dict[str, NDArray[np.int64]] = {
+        "features": receipts.feature_bytes(),
+        "sq_norm": np.full(plan.shard_count, norms),
+        "valid": np.full(plan.shard_count, plan.images_per_shard),
+    }
     problems = {}
-    for receipt in receipts:
-        expected = {
-            features_key: receipt.feature_bytes,
-            sq_norm_key: norms,
-            valid_key: plan.images_per_shard,
-        }
-        for key_of, size in expected.items():
-            key = key_of(plan.cache, receipt.shard)
-            found = sizes.get(key, sizes.get(key.removeprefix(f"{folder}/")))
-            if found != size:
-                array = key.removeprefix(f"{folder}/").partition("/")[0]
-                problems[receipt.shard] = f"{array} has {found} bytes, not {size}"
+    for array, sizes in expected.items():
+        found = np.full(plan.shard_count, -1)
+        for stat in workspace.walk(cache_key(plan.cache, "data.zarr", array, "c")):
+            number = stat.path.partition(f"{array}/c/")[2].partition("/")[0]
+            if number.isdecimal() and int(number) < plan.shard_count:
+                found[int(number)] = stat.size
+        for shard in np.flatnonzero(found != sizes).tolist():
+            there = "is missing" if found[shard] < 0 else f"has {found[shard]} bytes"
+            problems[shard] = f"{array} {there}; expected {sizes[shard]} bytes"
     return problems
 
 

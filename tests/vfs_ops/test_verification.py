@@ -6,10 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from makers import make_extractor
 
 from vfs_ops.caches import open_cache
 from vfs_ops.commits import small_objects
-from vfs_ops.layout import cache_key, features_key, sha256, sq_norm_key, valid_key
+from vfs_ops.errors import ExtractorMismatchError
+from vfs_ops.layout import (
+    cache_key,
+    features_key,
+    receipt_key,
+    sha256,
+    sq_norm_key,
+    valid_key,
+)
+from vfs_ops.shards import chunk_checksums, decode_features, encode_features
+from vfs_ops.values import squared_norms
 from vfs_ops.verification import verify
 
 
@@ -108,3 +119,37 @@ def test_a_manifest_with_other_labels_is_found(cache):
     assert [problem.what.split(" has other ")[1] for problem in problems] == [
         "rows than its id says"
     ]
+
+
+def test_a_sample_is_computed_again_and_must_be_the_same_bits(cache, photos):
+    assert verify(cache, extractor=make_extractor(), sample=60, images=str(photos)) == []
+    assert verify(cache, extractor=make_extractor(), sample=0, images="/nowhere") == []
+    plan, receipt = cache.plan, cache.receipts[1]
+    key = features_key(cache.id, 1)
+    features = decode_features(cache.workspace.read(key), 16, plan, "a shard").copy()
+    features[3, 2, 2] *= 1.01
+    data = encode_features(features, plan)
+    norms = squared_norms(features).astype("<f4").tobytes()
+    forged = replace(
+        receipt,
+        features=sha256(data),
+        sq_norm=sha256(norms),
+        chunk_checksums=chunk_checksums(data, 16, plan, "a shard"),
+    )
+    cache.workspace.replace(key, data)
+    cache.workspace.replace(sq_norm_key(cache.id, 1), norms)
+    cache.workspace.replace(receipt_key(cache.id, 1), forged.encode())
+    changed = replace(cache, receipts=(cache.receipts[0], forged, *cache.receipts[2:]))
+    [problem] = verify(changed, extractor=make_extractor(), sample=60, images=str(photos))
+    assert problem.shard == 1
+    assert "not the same bits" in problem.what
+    other = replace(forged, device="another")
+    cache.workspace.replace(receipt_key(cache.id, 1), other.encode())
+    changed = replace(cache, receipts=(cache.receipts[0], other, *cache.receipts[2:]))
+    assert verify(changed, extractor=make_extractor(), sample=60, images=str(photos)) == []
+
+
+def test_a_sample_by_another_model_is_refused(cache):
+    for other in (make_extractor(seed=1), make_extractor(["2"])):
+        with pytest.raises(ExtractorMismatchError, match="load its own model"):
+            verify(cache, extractor=other)
