@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,12 @@ class ShardStore:
         self._pending = pending
         self._assemblers = [_Assembler(workspace, cache, digest, device) for cache in pending]
         self._failed = False
+        self._reports: queue.SimpleQueue[ShardReport] = queue.SimpleQueue()
+
+    def finished(self) -> Iterator[ShardReport]:
+        """Yield the shards that were finished since the last call, those before a failure too."""
+        while not self._reports.empty():
+            yield self._reports.get()
 
     def add(
         self,
@@ -56,8 +63,8 @@ class ShardStore:
         rows: range,
         maps: Sequence[NDArray[np.float32]],
         reasons: dict[int, str],
-    ) -> list[ShardReport]:
-        """Take a batch; returns the shards that it finished.
+    ) -> None:
+        """Take a batch, and store the shards that it completes.
 
         Parameters
         ----------
@@ -69,17 +76,15 @@ class ShardStore:
             Why rows are unreadable, by row.
         """
         if self._failed:
-            return []
+            return
         self._failed = True  # until all of it is stored
         wanted = [self._assemblers[place] for place in stretch.wanted(self._pending, rows.start)]
         values = [_convert(each.cache, rows, maps[each.cache.layer], reasons) for each in wanted]
-        reports = [
-            report
-            for assembler, (stored, why) in zip(wanted, values, strict=True)
-            if (report := assembler.add(rows, stored, why)) is not None
-        ]
+        for assembler, (stored, why) in zip(wanted, values, strict=True):
+            report = assembler.add(rows, stored, why)
+            if report is not None:
+                self._reports.put(report)
         self._failed = False
-        return reports
 
 
 def _convert(

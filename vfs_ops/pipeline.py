@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfs_ops.assembly import ShardStore
-from vfs_ops.errors import ImageError
+from vfs_ops.errors import ImageError, VfsError
 from vfs_ops.preprocessing import Preprocessing
-from vfs_ops.reports import ShardCallback, ShardReport
+from vfs_ops.reports import ShardCallback
 from vfs_ops.storage import Workspace
 from vfs_ops.stretches import PendingCache, Stretch
 
@@ -160,18 +160,24 @@ def compute_shards(
     store = ShardStore(workspace, pending, reader.digest, extractor.hardware)
     wanted = ((stretch, rows) for stretch in work for rows in stretch.batches(pending))
     batches = prepare_batches(wanted, reader, extractor, decoders)
-    with closing(batches), threads_named(1, "store") as writer:
-        behind: deque[Future[list[ShardReport]]] = deque()
-        for stretch, rows, pixels, reasons in batches:
-            maps = extractor.features(pixels)
-            while len(behind) >= BATCHES_BEHIND:
-                _tell(behind.popleft(), on_shard)
-            behind.append(writer.submit(store.add, stretch, rows, maps, reasons))
-            on_images(len(rows))
-        while behind:
-            _tell(behind.popleft(), on_shard)
+    try:
+        with closing(batches), threads_named(1, "store") as writer:
+            behind: deque[Future[None]] = deque()
+            for stretch, rows, pixels, reasons in batches:
+                maps = extractor.features(pixels)
+                while len(behind) >= BATCHES_BEHIND:
+                    behind.popleft().result()
+                behind.append(writer.submit(store.add, stretch, rows, maps, reasons))
+                _tell(store, on_shard)
+                on_images(len(rows))
+            while behind:
+                behind.popleft().result()
+    except VfsError:
+        _tell(store, on_shard)  # what was finished before
+        raise
+    _tell(store, on_shard)
 
 
-def _tell(stored: Future[list[ShardReport]], on_shard: ShardCallback) -> None:
-    for report in stored.result():
+def _tell(store: ShardStore, on_shard: ShardCallback) -> None:
+    for report in store.finished():
         on_shard(report)

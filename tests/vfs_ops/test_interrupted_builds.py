@@ -113,6 +113,7 @@ def test_a_storage_that_stays_away_is_an_error(dataset, s3_workspace, s3_proxy, 
     assert len([text for text in notices if "tried again" in text]) == 4
 
 
+@pytest.mark.long
 def test_workers_wait_for_the_storage_too(
     dataset, s3_workspace, s3_proxy, undisturbed, monkeypatch
 ):
