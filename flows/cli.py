@@ -20,7 +20,7 @@ from flows.commands.importing import import_cache
 from flows.commands.ingest import ingest
 from flows.commands.options import DEFAULT_WORKSPACE
 from flows.commands.search import search
-from flows.commands.sharing import alias, deprecate, find, publish
+from flows.commands.sharing import alias, deprecate, describe, find, publish
 from flows.commands.verification import verify
 from flows.console import say
 from vfs_ops import errors
@@ -75,7 +75,7 @@ def cli(context: click.Context, workspace: str) -> None:
 
 for command in (
     *(demo, ingest, layers, build, ls, show, search, search_batch, verify),
-    *(deploy, serve, find, alias, deprecate, publish, import_cache),
+    *(deploy, serve, find, describe, alias, deprecate, publish, import_cache),
 ):
     cli.add_command(command)
 

@@ -56,7 +56,7 @@ def ls(workspace: Workspace, kind: str | None, as_json: bool) -> None:
 def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool) -> None:
     """Show all that is known of a dataset or cache.
 
-    NAME is a name, NAME@VERSION, an id, or the first six or more digits of one.
+    NAME is a name, NAME@VERSION, NAME@ALIAS, an id, or the first six or more digits of one.
     """
     entry = catalog.find(workspace, name, kind)
     details = {**entry.document(), "facts": {**entry.facts, **_details(workspace, entry)}}
@@ -65,8 +65,10 @@ def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool)
         return
     for key in ("type", "name", "version", "id", "created"):
         _write_fact(key, details[key])
-    for key, value in details["facts"].items():
-        _write_fact(key, value)
+    for part in ("about", "built", "facts"):
+        for key, value in details[part].items():
+            if value not in ("", None):
+                _write_fact(key, value)
 
 
 def _dataset_row(entry: Entry) -> dict[str, str]:

@@ -1,12 +1,15 @@
-"""`vfs find`, `vfs alias`, `vfs deprecate`, `vfs publish`: the catalog as a team shares it."""
+"""`vfs find`, `describe`, `alias`, `deprecate`, `publish`: the catalog as a team shares it."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import get_args
 
 import click
 
 import catalog
+from catalog.about import About, Licences, Status
 from catalog.entries import EntryType
 from flows.commands.options import json_option
 from flows.commands.search import parse_condition
@@ -17,6 +20,7 @@ kind_option = click.option(
     "--kind", type=click.Choice(get_args(EntryType)), default="cache", show_default=True
 )
 
+_LICENCES = ("images", "weights", "features")
 _SHOWN = ("type", "name", "version", "status", "model", "layer", "dataset", "images", "owner")
 
 
@@ -41,8 +45,6 @@ def find(
     as_json: bool,
 ) -> None:
     """Find datasets and caches by their fields, or by WORDS in any of their texts."""
-    import json
-
     filters = [parse_condition(text) for text in where]
     found = catalog.find_all(
         [workspace, *also], filters, " ".join(words), all_versions=all_versions
@@ -85,6 +87,31 @@ def deprecate(
     """Warn whoever opens REFERENCE (NAME or NAME@VERSION) from now on. It stays as it is."""
     mark = catalog.deprecate(workspace, kind, reference, reason=reason, successor=successor)
     say(mark.sentence())
+
+
+@click.command()
+@click.argument("name")
+@click.option("--owner", help="Person or team to ask.")
+@click.option("--description", help="In a few sentences.")
+@click.option("--status", type=click.Choice(get_args(Status)), help="draft: not to be relied on.")
+@click.option("--split", help="Which part of a dataset: train, val, …")
+@click.option("--citation", help="How to cite it.")
+@click.option("--licence-images", help="As CC-BY-4.0.")
+@click.option("--licence-weights", help="As Apache-2.0.")
+@click.option("--licence-features", help="As CC0-1.0.")
+@kind_option
+@click.pass_obj
+def describe(workspace: Workspace, /, name: str, kind: EntryType, **said: str | None) -> None:
+    """Say what only people know of NAME; what is not given stays as it is.
+
+    Writes a new version of the entry, unless it says so already.
+    """
+    about = About.of(catalog.find(workspace, name, kind).about)
+    given = {key: value for key, value in said.items() if value is not None}
+    terms = {key: given.pop(f"licence_{key}", getattr(about.licences, key)) for key in _LICENCES}
+    about = replace(about, **given, licences=Licences(**terms))  # type: ignore[arg-type]
+    entry = catalog.describe(workspace, kind, name, about)
+    say(f"{kind} {entry.reference} says so")
 
 
 @click.command()

@@ -57,6 +57,19 @@ def test_aliases_and_deprecations_are_said(registered, run):
     run(registered, "alias", "photos-toy-2", "x", "7", code=3)
 
 
+def test_what_people_say_is_added(registered, run):
+    run(registered, "describe", "photos-toy-2", "--owner", "ann", "--licence-features", "CC0-1.0")
+    run(registered, "describe", "photos-toy-2", "--description", "The later\x1b[2J layer.")
+    entry = catalog.find(registered, "photos-toy-2")
+    assert (entry.version, entry.about["owner"]) == (3, "ann")
+    assert entry.about["licences"]["features"] == "CC0-1.0"
+    out, _ = run(registered, "show", "photos-toy-2")
+    assert "CC0-1.0" in out
+    assert "\x1b" not in out
+    assert "facts" in json.loads(run(registered, "show", "photos-toy-2", "--json")[0])
+    run(registered, "describe", "photos-toy-2", "--owner", "x" * 201, code=2)
+
+
 def test_a_page_is_published(registered, run):
     _, err = run(registered, "publish", "--url", "s3://team/vfs")
     assert "2 caches of 1 dataset" in err
