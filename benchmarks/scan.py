@@ -1,0 +1,245 @@
+"""Searches of caches on local disk, and their floors: ``python -m benchmarks.scan``.
+
+Each row compares a search with something that any search of the same bytes must do at least, in
+interleaved pairs: `ratio` is that floor's time over ours, so 0.8 means that we take 1.25 times as
+long. What is promised: warm, 0.8 of reading and decoding the same arrays, by our reader and by
+Zarr, and 0.5 of reading the same files raw; 0.9 of two threads by a cluster of two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import scan_caches
+from benchmarks.pairs import compare, report
+from vfs_ops.caches import Cache, open_cache
+from vfs_ops.scan import search
+from vfs_ops.scan_plan import plan_scan
+from vfs_ops.storage import Workspace
+
+GIB = 2**30
+PROMISED = {"read and decode": 0.8, "Zarr": 0.8, "raw files": 0.5, "2 threads": 0.9}
+
+
+def local(cache: Cache, pairs: int) -> list[dict[str, object]]:
+    """Time one 3×3 query on warm and cold files, with one and two threads."""
+    rows: list[dict[str, object]] = []
+    [query] = scan_caches.random_queries(cache, 1)
+    floors: dict[str, Callable[[Cache, int], None]] = {
+        "read and decode": scan_caches.read_and_decode,
+        "Zarr": scan_caches.read_by_zarr,
+        "raw files": scan_caches.read_raw,
+    }
+    for state in ("warm", "cold"):
+        for threads in (2, 1) if state == "warm" else (2,):
+            for name, floor in floors.items():
+
+                def ours(threads: int = threads, state: str = state) -> object:
+                    return search(cache, query, 50, threads=threads)
+
+                def peer(
+                    floor: Callable[[Cache, int], None] = floor, threads: int = threads
+                ) -> object:
+                    return floor(cache, threads)
+
+                made = compare(
+                    *(forgetting(cache, run) if state == "cold" else run for run in (ours, peer)),
+                    pairs,
+                )
+                rows.append(
+                    {"case": f"{state}, {threads} threads", "floor": name, **made.summary()}
+                )
+    return rows
+
+
+def forgetting(cache: Cache, run: Callable[[], object]) -> Callable[[], object]:
+    """Return what drops the files from memory first; dropping is part of both sides."""
+
+    def cold() -> object:
+        scan_caches.forget(cache)
+        return run()
+
+    return cold
+
+
+def cluster(cache: Cache, pairs: int) -> list[dict[str, object]]:
+    """Time two processes of one thread against two threads."""
+    from distributed import Client, LocalCluster
+
+    [query] = scan_caches.random_queries(cache, 1)
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as processes,
+        Client(processes, set_as_default=False) as client,
+    ):
+        made = compare(
+            lambda: search(cache, query, 50, client=client),
+            lambda: search(cache, query, 50, threads=2),
+            pairs,
+        )
+    return [{"case": "2 processes", "floor": "2 threads", **made.summary()}]
+
+
+def batches(cache: Cache, pairs: int) -> list[dict[str, object]]:
+    """Time 1, 10, 100 and 500 queries in one scan against as many single scans, scaled from one."""
+    rows: list[dict[str, object]] = []
+    for count in (1, 10, 100, 500):
+        queries = scan_caches.random_queries(cache, count)
+        made = compare(
+            lambda queries=queries: search(cache, queries=queries, k=50, threads=2),  # type: ignore[misc]
+            lambda queries=queries: search(cache, queries[0], 50, threads=2),  # type: ignore[misc]
+            pairs if count < 100 else 1,
+        )
+        summary = made.summary()
+        rows.append(
+            {
+                "case": f"{count} queries",
+                "seconds": summary["ours_seconds"],
+                "one_query_seconds": summary["peer_seconds"],
+                "times_one_query": summary["ours_seconds"] / summary["peer_seconds"],
+            }
+        )
+    return rows
+
+
+def linear(cache: Cache) -> list[dict[str, object]]:
+    """Time more and more images, and fit a line."""
+    [query] = scan_caches.random_queries(cache, 1)
+    counts, seconds = [], []
+    for images, part in scan_caches.shard_prefixes(cache, (1000, 5000, 10_000, 25_000, 50_000)):
+        if counts and images <= counts[-1]:
+            break
+        times = []
+        for _ in range(4):
+            started = time.perf_counter()
+            search(part, query, 50, threads=2, allow_partial=True)
+            times.append(time.perf_counter() - started)
+        counts.append(images)
+        seconds.append(float(np.median(times[1:])))
+    slope, offset = np.polyfit(counts, seconds, 1)
+    fitted = np.polyval((slope, offset), counts)
+    spread = (
+        np.square(np.array(seconds) - fitted).sum()
+        / np.square(np.array(seconds) - np.mean(seconds)).sum()
+    )
+    print(f"{1e6 * slope:.2f} µs an image + {1e3 * offset:.1f} ms; R² = {1 - spread:.4f}")
+    return [
+        {"case": f"{images} images", "seconds": one, "fitted": float(fit)}
+        for images, one, fit in zip(counts, seconds, fitted, strict=True)
+    ]
+
+
+def overhead() -> list[dict[str, object]]:
+    """Plan and run 1,000 shards of almost nothing."""
+    from made_caches import made_cache, made_query
+
+    maps = np.random.default_rng(0).standard_normal((4000, 1, 1, 8)).astype(np.float16)
+    cache = made_cache(Workspace.in_memory(), maps, images_per_shard=4)
+    query = made_query(cache, np.ones((1, 1)), maps[0])
+    search(cache, query)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        plan = plan_scan(cache, threads=1)
+        planned = time.perf_counter()
+        hits = search(cache, query, threads=1)
+        found = hits.provenance
+        busy = found.seconds_reading + found.seconds_decoding + found.seconds_scoring
+        times.append((planned - started, time.perf_counter() - planned - busy))
+    plans, rest = np.median(times, axis=0)
+    return [{"case": f"{len(plan.tasks)} shards", "plan_seconds": plans, "all_but_work": rest}]
+
+
+def peak_of_search(url: str, cache_id: str, threads: int) -> dict[str, object]:
+    """Search in this process, which has done nothing else, and return its peak memory."""
+    cache = open_cache(Workspace.at(url), cache_id)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    [query] = scan_caches.random_queries(cache, 1)
+    hits = search(cache, query, 50, threads=threads)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "case": f"{cache.count} images, {cache.feature_bytes / GIB:.2f} GiB, {threads} threads",
+        "peak_gib": peak,
+        "before_gib": before,
+        "plan_gib": plan_scan(cache, threads=threads).memory_bytes / GIB,
+        "seconds": hits.provenance.seconds,
+    }
+
+
+def main() -> int:
+    """Read the command line and print a table for each suite."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=10_000, help="of 7×7×512")
+    parser.add_argument("--pairs", type=int, default=5, help="interleaved timings of each")
+    parser.add_argument("--folder", type=Path, help="keep the made cache there, and use it again")
+    parser.add_argument("--json", type=Path, help="write the results there")
+    suites = ("local", "cluster", "batches", "linear", "overhead", "memory")
+    parser.add_argument("--suites", nargs="+", choices=suites, default=suites)
+    parser.add_argument("--peak-of", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.peak_of:
+        url, cache_id, threads = given.peak_of
+        print(json.dumps(peak_of_search(url, cache_id, int(threads))))
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (given.folder or Path(temporary)) / f"{given.images}"
+        workspace = Workspace.at(str(folder))
+        cache = scan_caches.random_cache(workspace, given.images)
+        size = cache.feature_bytes / GIB
+        print(
+            f"{given.images} images of 7×7×512 float16, {size:.2f} GiB, {cache.shard_count} shards"
+        )
+        results: dict[str, list[dict[str, object]]] = {}
+        for suite in given.suites:
+            print(f"\n-- {suite}")
+            if suite == "memory":
+                rows = [
+                    json.loads(
+                        subprocess.run(
+                            [
+                                *(sys.executable, "-m", "benchmarks.scan", "--peak-of"),
+                                *(workspace.url, cache.id, threads),
+                            ],
+                            check=True,
+                            capture_output=True,
+                            text=True,
+                        ).stdout
+                    )
+                    for threads in ("2", "4")
+                ]
+            else:
+                rows = {
+                    "local": lambda: local(cache, given.pairs),
+                    "cluster": lambda: cluster(cache, given.pairs),
+                    "batches": lambda: batches(cache, given.pairs),
+                    "linear": lambda: linear(cache),
+                    "overhead": overhead,
+                }[suite]()
+            results[suite] = rows
+            report(rows, None)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    kept = [
+        float(str(row["ratio"])) >= PROMISED[str(row["floor"])]
+        for rows in results.values()
+        for row in rows
+        if "floor" in row and "cold" not in str(row["case"]) and "1 threads" not in str(row["case"])
+    ]
+    print(f"\n{sum(kept)} of {len(kept)} promises kept")
+    return 0 if all(kept) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
