@@ -56,14 +56,15 @@ def choose_device(name: str | None) -> torch.device:
 def describe(device: torch.device) -> str:
     """Return what computes on a device, in words: equal words on one host mean equal bits.
 
-    The number of threads is not part of it: kernels split their work between threads without
-    changing the order of a sum, which the comparison before each commit sees confirmed.
+    The number of threads is part of it: some convolutions (of SqueezeNet and MobileNet, for one)
+    sum in another order on one thread than on two.
     """
     chip = "cpu"
     if device.type == "cuda":
         chip = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
-        chip = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        threads = torch.get_num_threads()
+        chip = f"cpu {torch.backends.cpu.get_cpu_capability()}, {threads} threads"
     return f"{chip}, torch {torch.__version__}"
 
 

@@ -13,6 +13,7 @@ from makers import write_photos
 
 from flows.cli import main
 from flows.privacy import VARIABLES, keep_private
+from vfs_ops import clusters
 from vfs_ops.storage import Workspace
 
 GUARD = Path(prefect_runs.__file__).parent / "offline_guard"
@@ -81,6 +82,14 @@ def prefect_server(tmp_path_factory, phoned):
 
         with prefect_test_harness(server_startup_timeout=120):
             yield
+
+
+@pytest.fixture(scope="session")
+def scheduler():
+    """Run a Dask cluster of two processes; returns its client, whose `address` tells where."""
+    with clusters.open_cluster("local", workers=2) as client:
+        client.address = client.scheduler.address
+        yield client
 
 
 @pytest.fixture

@@ -1,0 +1,156 @@
+"""Builds as plain jobs: what is new is built, and nothing else is written."""
+
+import os
+import shutil
+import sys
+
+import pytest
+from makers import write_photos
+
+import catalog
+from flows.jobs.building import BuildJob, ExtractorChoice
+from flows.watching import Watcher
+from vfs_ops import clusters
+from vfs_ops.errors import ClusterError, InvalidNameError, NotFoundError
+
+MODEL = {"model": "torchvision:squeezenet1_1", "weights": "random:0"}
+LAYER = "features.12"
+OTHER = "torchvision:resnet18"
+
+
+class Recording(Watcher):
+    """Remembers what it is told, and draws every picture."""
+
+    def __init__(self):
+        self.stages, self.tables, self.pictures, self.notes = [], [], [], []
+
+    def stage(self, name, work):
+        self.stages.append(name)
+        return work()
+
+    def table(self, table):
+        self.tables.append(table)
+
+    def picture(self, draw):
+        self.pictures.append(draw())
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder of 24 photos that a test may change."""
+    write_photos(tmp_path / "photos", 24)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def job(folder, workspace, small_shards, scheduler):
+    """Make the job that a night would run, on a cluster of processes: shards of 16 images."""
+
+    def make(*layers, **changes):
+        given = {
+            "workspace": workspace.url,
+            "dataset": "photos",
+            "extractors": (ExtractorChoice(**MODEL, layers=layers or (LAYER,)),),
+            "source": str(folder),
+            "cluster": scheduler.address,
+        }
+        return BuildJob(**{**given, **changes})
+
+    return make
+
+
+def test_a_night_without_news_writes_nothing(job, workspace):
+    built = job().run(first := Recording())
+    assert built.computed_shards == 2
+    assert first.stages == ["ingest", "register", "plan", "build", "register"]
+    before = workspace.walk()
+    again = job().run(second := Recording())
+    assert workspace.walk() == before
+    assert again.entries == built.entries
+    assert again.computed_shards == 0
+    assert "nothing to do" in second.tables[0].title
+    assert len(second.tables) == 1
+    assert second.pictures == []
+
+
+def test_a_new_image_builds_just_what_is_new(job, folder, workspace, tmp_path):
+    job().run()
+    write_photos(tmp_path / "more", 1, seed=5, first=900)
+    shutil.copytree(tmp_path / "more", folder, dirs_exist_ok=True)
+    built = job().run(watcher := Recording())
+    assert built.computed_shards == 1
+    shards = watcher.tables[-1]
+    assert [(row["shard"], row[""]) for row in shards.rows] == [(0, "copied"), (1, "computed")]
+    [entry] = built.entries
+    assert (entry.name, entry.version, entry.facts["images"]) == (entry.name, 2, 25)
+    before = workspace.walk()
+    assert job().run().computed_shards == 0
+    assert workspace.walk() == before
+
+
+def test_a_new_checkpoint_builds_its_own_cache(job, workspace):
+    [old] = job().run().entries
+    other = (ExtractorChoice(model=MODEL["model"], weights="random:1", layers=(LAYER,)),)
+    built = job(extractors=other).run()
+    [new] = built.entries
+    assert built.computed_shards == 2
+    assert new.id != old.id
+    assert new.name.startswith(f"{old.name}-")
+    assert job().run().computed_shards == 0
+
+
+def test_a_build_leaves_what_a_person_can_use(job):
+    job("features.3", LAYER).run(watcher := Recording())
+    plan, shards = watcher.tables
+    assert [row["layer"] for row in plan.rows] == ["features.3", LAYER]
+    assert {row["shards"] for row in plan.rows} == {2}
+    assert all(row["memory of a worker"].endswith("B") for row in plan.rows)
+    assert len(shards.rows) == 4
+    assert all(row["seconds"] > 0 and row["machine"] for row in shards.rows)
+    assert [picture.png[:4] for picture in watcher.pictures] == [b"\x89PNG", b"\x89PNG"]
+
+
+def test_workers_are_processes_that_know_no_prefect(job, scheduler):
+    job().run(watcher := Recording())
+    loaded = scheduler.run(lambda: "torch" in sys.modules)
+    assert any(loaded.values())
+    assert not any(scheduler.run(lambda: "prefect" in sys.modules).values())
+    assert len({*scheduler.run(os.getpid).values(), os.getpid()}) == 3
+    assert {row["worker"] for row in watcher.tables[-1].rows} <= {"0", "1"}
+
+
+def test_several_models_are_built_in_one_job(job, workspace):
+    choices = (
+        ExtractorChoice(**MODEL, layers=(LAYER,)),
+        ExtractorChoice(model="torchvision:resnet18", weights="random:0", layers=("layer4",)),
+    )
+    built = job(extractors=choices).run()
+    assert [entry.facts["model"] for entry in built.entries] == [
+        "torchvision:squeezenet1_1",
+        OTHER,
+    ]
+    assert len(catalog.list_entries(workspace, "cache")) == 2
+
+
+def test_what_cannot_be_built_is_refused_before_anything_is_written(job, workspace):
+    with pytest.raises(NotFoundError, match="no dataset 'photos'"):
+        job(source=None).run()
+    with pytest.raises(InvalidNameError):
+        job("features.3", LAYER, name="both").run()
+    assert workspace.names("caches") == []
+
+
+def test_a_cluster_that_is_not_there_is_told(job, monkeypatch):
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
+    with pytest.raises(ClusterError):
+        job(cluster="tcp://127.0.0.1:9").run()
+
+
+def test_a_single_shard_on_this_machine_is_built_in_this_process(folder, workspace):
+    choices = (ExtractorChoice(**MODEL, layers=(LAYER,)),)
+    given = {"workspace": workspace.url, "dataset": "photos", "source": str(folder)}
+    BuildJob(**given, extractors=choices).run(watcher := Recording())
+    assert [row["worker"] for row in watcher.tables[-1].rows] == ["this process"]
