@@ -65,9 +65,10 @@ def find_all(
     from vfs_ops.predicates import evaluate
 
     rows = [
-        _row(workspace, contents, entry)
+        _row(workspace, contents, entry, entry.key in newest)
         for workspace in as_workspaces(workspaces)
         for contents in [read_contents(workspace)]
+        for newest in [{entry.key for entry in contents.entries}]
         for entry in (contents.versions if all_versions else contents.entries)
         if kind in (None, entry.type)
     ]
@@ -78,13 +79,13 @@ def find_all(
     return _to_pandas(found)
 
 
-def _row(workspace: Workspace, contents: Contents, entry: Entry) -> dict[str, Any]:
+def _row(workspace: Workspace, contents: Contents, entry: Entry, is_newest: bool) -> dict[str, Any]:
     facts, about = entry.facts, entry.about
     dataset, terms = facts.get("dataset", {}), about.get("licences", {})
     deprecation = contents.deprecations.get(entry.key)
     marks = contents.aliases.get((entry.type, entry.name), {}).values()
     aliases = [mark.alias for mark in marks if mark.version == entry.version]
-    if entry in contents.entries:
+    if is_newest:
         aliases.insert(0, LATEST)
     recipe = facts.get("recipe")
     return {

@@ -135,15 +135,16 @@ def read_listed(workspace: Workspace, stats: Iterable[FileStat]) -> list[Record]
 
 
 def _read_all(workspace: Workspace) -> list[Record]:
+    refused: AccessError | None = None
     if workspace.writable:
         try:
-            stats = list_records(workspace)
-        except AccessError:  # a public bucket may refuse to be listed, and is read like https
-            pass
-        else:
-            return read_listed(workspace, stats)
-    documents = read_index(workspace) or {}
-    return _sorted([_parsed(key, document) for key, document in documents.items()])
+            return read_listed(workspace, list_records(workspace))
+        except AccessError as error:  # a public bucket may refuse it, and is read like https
+            refused = error
+    documents = read_index(workspace)
+    if documents is None and refused is not None:
+        raise refused
+    return _sorted([_parsed(key, document) for key, document in (documents or {}).items()])
 
 
 def _walk_name(workspace: Workspace, kind: EntryType, name: str) -> list[FileStat]:

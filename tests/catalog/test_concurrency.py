@@ -66,3 +66,37 @@ def test_processes_that_register_at_once_lose_nothing(dataset, kind, each, reque
     contents = catalog.read_contents(Workspace.at(workspace.url))
     assert contents.problems == ()
     assert len(contents.aliases["dataset", "shared"]) == PROCESSES
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_a_writer_that_was_slow_mends_the_index_that_it_wrote_over(dataset, monkeypatch, late):
+    """Another registers, whole, between what this one listed and what it writes."""
+    workspace, write, others = dataset.workspace, Workspace.replace, []
+
+    def slow(self, key, data):
+        if key == INDEX_KEY and len(others) < late:
+            others.append(f"other-{len(others)}")
+            catalog.register_dataset(workspace, others[-1], dataset)
+        write(self, key, data)
+
+    monkeypatch.setattr(Workspace, "replace", slow)
+    catalog.register_dataset(workspace, "mine", dataset)
+    index = json.loads(workspace.read(INDEX_KEY))["records"]
+    names = {f"catalog/datasets/{name}/00001.json" for name in ["mine", *others]}
+    assert set(index) == names
+    assert len(others) == late
+
+
+def test_a_writer_that_is_killed_leaves_what_the_next_one_mends(dataset, monkeypatch):
+    workspace, write = dataset.workspace, Workspace.replace
+
+    def killed(self, key, data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workspace, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        catalog.register_dataset(workspace, "mine", dataset)
+    assert [entry.name for entry in catalog.list_entries(workspace)] == ["mine"]
+    monkeypatch.setattr(Workspace, "replace", write)
+    catalog.register_dataset(workspace, "next", dataset)
+    assert len(json.loads(workspace.read(INDEX_KEY))["records"]) == 2

@@ -61,6 +61,13 @@ def test_a_bucket_that_refuses_to_be_listed_is_read_by_its_index(public, caches,
     assert catalog.open("photos-toy-0", public).id == caches[0].id
 
 
+def test_where_nothing_can_be_listed_and_no_index_is_there_it_says_so(public, anonymous):
+    public.delete("catalog/index.json")
+    anonymous()
+    with pytest.raises(AccessError):
+        catalog.find_all(public)
+
+
 def test_behind_https_the_index_is_all_there_is(public, caches, https_workspace, https_proxy):
     assert len(catalog.find_all(https_workspace)) == 3
     https_proxy.forget()
