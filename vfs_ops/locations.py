@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,8 @@ class FileStat:
     token: str
     """Changes when the file does: its ETag where the store has one, else size and time.
     Empty where the store tells neither; such a file is never known to be unchanged."""
+    changed: datetime | None = field(default=None, compare=False)
+    """When it was last written, by the store's clock; None where that is not told."""
 
 
 def read_url(url: str, limit: int) -> bytes:
@@ -289,9 +292,17 @@ def _walk_local(root: str, folder: str) -> Iterator[FileStat]:
 
 def _stat(path: str, info: dict[str, Any]) -> FileStat:
     size = int(info.get("size") or 0)
-    etag = info.get("ETag") or info.get("etag")
-    if etag:
-        return FileStat(path, size, f"etag:{str(etag).strip(chr(34))}")
     names = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
     changed = next((info[name] for name in names if info.get(name)), None)
-    return FileStat(path, size, "" if changed is None else f"time:{size}:{changed}")
+    etag = info.get("ETag") or info.get("etag")
+    if etag:
+        token = f"etag:{str(etag).strip(chr(34))}"
+    else:
+        token = "" if changed is None else f"time:{size}:{changed}"
+    return FileStat(path, size, token, _time(changed))
+
+
+def _time(told: Any) -> datetime | None:
+    if isinstance(told, datetime):
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(told, UTC) if isinstance(told, int | float) else None

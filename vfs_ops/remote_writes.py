@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from fsspec.asyn import sync
@@ -81,7 +82,17 @@ def remove(filesystem: Any, path: str) -> None:
     if not _is_s3(filesystem):
         filesystem.rm(path, recursive=True)
         return
-    keys = [filesystem.split_path(name)[:2] for name in filesystem.find(path)]
+    remove_objects(filesystem, list(filesystem.find(path)))
+
+
+def remove_objects(filesystem: Any, paths: list[str]) -> None:
+    """Remove objects; those that are not there do not matter."""
+    if not _is_s3(filesystem):
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm(path)
+        return
+    keys = [filesystem.split_path(path)[:2] for path in paths]
     for start in range(0, len(keys), _KEYS_PER_REQUEST):
         batch = keys[start : start + _KEYS_PER_REQUEST]
         # s3fs's own does not look at the keys that were refused

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
-from vfs_ops import remote_writes
+from vfs_ops import local_writes, remote_writes
 from vfs_ops.attempts import persistently
 from vfs_ops.canonical import check_name
-from vfs_ops.errors import AccessError, ForbiddenError, InvalidNameError, StorageError
+from vfs_ops.errors import AccessError, ForbiddenError, InvalidNameError
 from vfs_ops.failures import already_there, storage_errors
 from vfs_ops.filesystems import self_reliant_options
 from vfs_ops.locations import FileStat, Folder
 from vfs_ops.urls import WORKSPACE_PROTOCOLS, normalize_url
 
 READ_ONLY_PROTOCOLS: Final = ("https",)
-_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MEMORY_LOCK: Final = threading.Lock()
 
 
@@ -90,7 +87,7 @@ class Workspace(Folder):
         path, what = self.path_of(key), f"{self.url}/{key}"
         if isinstance(self.filesystem, LocalFileSystem):
             with storage_errors(what):
-                return _create_local(Path(path), data)
+                return local_writes.create(Path(path), data)
         writer = secrets.token_hex(16)
 
         def write() -> bool:
@@ -113,7 +110,10 @@ class Workspace(Folder):
         self._check_writable()
         path, what = self.path_of(key), f"{self.url}/{key}"
         if isinstance(self.filesystem, LocalFileSystem):
-            with storage_errors(what), _temporary_sibling(Path(path), data) as temporary:
+            with (
+                storage_errors(what),
+                local_writes.temporary_sibling(Path(path), data) as temporary,
+            ):
                 temporary.replace(path)
             return
 
@@ -135,6 +135,46 @@ class Workspace(Folder):
                 remote_writes.remove(self.filesystem, path)
 
         persistently(f"{self.url}/{key}", remove)
+
+    def delete_objects(self, keys: Collection[str]) -> None:
+        """Remove objects, in no certain order; those that are not there do not matter."""
+        self._check_writable()
+        root, paths = self.path_of(""), [self.path_of(key) for key in keys]
+        if isinstance(self.filesystem, LocalFileSystem):
+            with storage_errors(self.url):
+                for path in paths:
+                    local_writes.remove(Path(path), Path(root))
+            return
+
+        def remove() -> None:
+            with self._memory_lock():
+                remote_writes.remove_objects(self.filesystem, paths)
+
+        persistently(self.url, remove)
+
+    def abandoned(self) -> list[FileStat]:
+        """List the files that killed writes left; only local workspaces have any."""
+        if self.protocol != "file":
+            return []
+        return [
+            stat
+            for stat in Folder(self.url).walk()
+            if local_writes.TEMPORARY.fullmatch(stat.path.rpartition("/")[2])
+        ]
+
+    def delete_abandoned(self, path: str) -> None:
+        """Remove a file that `abandoned` listed.
+
+        Raises
+        ------
+        InvalidNameError
+            If it is no such file.
+        """
+        folder, _, name = path.rpartition("/")
+        if self.protocol != "file" or not local_writes.TEMPORARY.fullmatch(name):
+            raise InvalidNameError(f"{path[:200]!r} was not left by a killed write; delete objects")
+        with storage_errors(f"{self.url}/{path}"):
+            Path(self.path_of(folder), name).unlink(missing_ok=True)
 
     def names(self, key: str) -> list[str]:
         """List the names directly below a prefix, sorted; empty if there is none.
@@ -182,36 +222,3 @@ class Workspace(Folder):
             raise ForbiddenError(
                 f"{self.url} cannot be listed; read what its catalog's index names"
             )
-
-
-def _create_local(path: Path, data: bytes) -> bool:
-    if path.exists():
-        return False
-    with _temporary_sibling(path, data) as temporary:
-        try:
-            os.link(temporary, path)  # atomic, and fails if the object exists
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            raise StorageError(
-                f"the file system of {path.parent} has no hard links, which a workspace needs to "
-                "write objects whole and only once; put the workspace on another file system or "
-                "on s3"
-            ) from error
-    return True
-
-
-@contextlib.contextmanager
-def _temporary_sibling(path: Path, data: bytes) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
