@@ -51,7 +51,6 @@ class Overlay(Widget):
         sync=True
     )
     opacity = traitlets.CFloat(0.65, min=0, max=1).tag(sync=True)
-    exported = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
         self, document: Mapping[str, Any], blobs: Mapping[str, bytes], **traits: Any
@@ -103,7 +102,7 @@ class Overlay(Widget):
             title=title or str(self.figure.get("title") or type(self).__name__),
             module=str(self._esm),
             css=str(self._css),
-            state={**state, "figure": document, "exported": True},
+            state={**state, "figure": document},
             replies=[
                 Reply("data", {"number": number}, message)
                 for number, message in enumerate(messages)

@@ -19,6 +19,12 @@ here
 there = SimilarityOverlay(make_mapped(seed=1), compute="python")
 there
 """,
+    """
+from vfs_ops.widgets import FactorOverlay
+groups = FactorOverlay(make_mapped(negative=False), 4)
+groups
+""",
+    "there",
 ]
 
 
@@ -116,6 +122,28 @@ def test_heatmaps_have_the_colours_of_their_values_in_step(notebook, name, reque
                 ],
             )
     let_go(notebook, name, scope)
+
+
+def test_two_views_of_one_overlay_get_answers_of_their_own(notebook, there):
+    again = notebook.page.locator(".vfs-overlay").nth(3)
+    notebook.kernel.execute("there.pinned = dict(layer=0, image=2, row=4, column=4)")
+    for scope in (there, again):
+        wait_for_cell(scope, 0, 2, (4, 4), 8)
+        notebook.page.mouse.move(*point_of(scope, 0, 1, (0, 7), EARLY))
+        wait_for_value(scope, expected(notebook, "there", (0, 2, (4, 4)), (0, 1, (0, 7))))
+    let_go(notebook, "there", there)
+
+
+def test_groups_are_pinned_on_both_sides(notebook):
+    scope = notebook.page.locator(".vfs-overlay").nth(2)
+    scope.locator(".vfs-group").nth(3).click()
+    notebook.kernel.wait_until("groups.pinned == 3")
+    notebook.kernel.execute("groups.pinned = 1")
+    notebook.page.mouse.move(*point_of(scope, 0, 0, (2, 2), EARLY))
+    expect(scope).to_have_attribute("data-shown", "1")
+    parts = notebook.kernel.evaluate("groups.factors.strengths")
+    largest = max(each[..., 1].max() for each in parts)
+    wait_for_value(scope, parts[0][2, 2, 1] / largest)
 
 
 def test_everything_by_keyboard(notebook, here):

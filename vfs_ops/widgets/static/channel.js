@@ -17,7 +17,8 @@ export class Channel {
     this.model = model;
     this.waiting = new Map();
     this.listeners = new Map();
-    this.nextId = 1;
+    // each view of a model has a channel, and all hear every answer: their ids must not meet
+    this.nextId = 1 + Math.floor(Math.random() * 2 ** 40);
     this.silence = null;
     /** Called with "silent" when the kernel does not answer, "gone" when it ended, "ok" when it does. */
     this.onState = () => {};
