@@ -19,10 +19,12 @@ from PIL import Image
 from visualfeaturesearch.searchtool import CachedSearchTool
 
 from benchmarks.pairs import compare, report
+from vfs_ops.batches import Batch
+from vfs_ops.blocks import Block, Part, Scratch
 from vfs_ops.exact import Pattern, exact_scores
 from vfs_ops.geometry import Region, mask_to_region
 from vfs_ops.preprocessing import Preprocessing, Resize
-from vfs_ops.scoring import Kernel, best_of_block
+from vfs_ops.scoring import best_of_parts, best_scores
 from vfs_ops.values import squared_norms
 
 SIDE = 224
@@ -31,6 +33,7 @@ TOLERANCE = 1e-4
 LEAST_NORM = 0.2  # below, the reference's epsilon of 1e-5 matters
 PROMISED_SPEED = 8
 HITS = 50
+SHARD = 512
 
 
 def masks() -> dict[str, np.ndarray]:
@@ -77,12 +80,11 @@ def reference_mask(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 def all_best(pattern: Pattern, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return our best score, y and x of every image, in the order of images."""
-    numbers = np.arange(len(features))
-    kernel = Kernel.of(pattern, (features.shape[1], features.shape[2]))
-    sq_norm = squared_norms(features)
-    best = best_of_block(kernel, features, sq_norm, numbers, numbers, numbers, len(features))
-    order = np.argsort(best.image)
-    return best.score[order], best.y[order], best.x[order]
+    numbers, every = np.arange(len(features)), np.ones(len(features), np.bool_)
+    block = Block.of(features, squared_norms(features))
+    batch = Batch.of([pattern], (features.shape[1], features.shape[2]))
+    scores, ys, xs = best_scores(batch, Part(block, numbers, numbers, every))
+    return scores[0], ys[0], xs[0]
 
 
 def window_norms(region: Region, features: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -148,7 +150,12 @@ def compare_speed(images: int, pairs: int) -> list[dict[str, Any]]:
     for start in range(0, images, 500):
         part = features[start : start + 500]
         part[:] = np.maximum(rng.standard_normal(part.shape, dtype=np.float32), 0)
-    sq_norm, numbers = squared_norms(features), np.arange(images)
+    sq_norm, scratch, parts = squared_norms(features), Scratch(), []
+    for start in range(0, images, SHARD):
+        rows = slice(start, start + SHARD)
+        block = Block.of(features[rows], sq_norm[rows]).resident()
+        numbers = np.arange(start, start + len(block))
+        parts.append(Part(block, numbers, numbers, np.ones(len(block), np.bool_)))
     query = np.abs(rng.standard_normal((7, 7, 512), dtype=np.float32))
     tool = reference_tool(query, features)
     words = torch.from_numpy(features).view(torch.int64)
@@ -159,8 +166,7 @@ def compare_speed(images: int, pairs: int) -> list[dict[str, Any]]:
 
         def ours(size: int = size) -> object:
             pattern = Pattern.of(np.ones((size, size), np.float32), query[:size, :size])
-            kernel = Kernel.of(pattern, (7, 7))
-            return best_of_block(kernel, features, sq_norm, numbers, numbers, numbers, HITS)
+            return best_of_parts(Batch.of([pattern], (7, 7)), parts, HITS, scratch=scratch)
 
         def theirs(weights: np.ndarray = weights) -> object:
             scores, _, _ = tool.compute(weights)

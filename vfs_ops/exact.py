@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vfs_ops.errors import QueryError
 
-_ELEMENTS_AT_ONCE = 1 << 20  # 8 MB of float64 per intermediate
+_ELEMENTS_AT_ONCE = 1 << 17  # 1 MB of float64 per intermediate
 
 
 @dataclass(frozen=True, eq=False)

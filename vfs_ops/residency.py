@@ -37,8 +37,9 @@ class ResidentShards:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all features and norms."""
-        return sum(held.features.nbytes + held.sq_norm.nbytes for held in self.shards.values())
+        """Bytes of all features and norms, in all forms that are held."""
+        blocks = [held.block for held in self.shards.values()]
+        return sum(block.nbytes for block in blocks if block is not None)
 
     def read(
         self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch | None
@@ -53,8 +54,11 @@ class ResidentShards:
 
 def resident_bytes(cache: Cache) -> int:
     """Return how much memory `load` needs for a cache."""
-    cells = cache.grid[0] * cache.grid[1]
-    return cache.plan.images * (cache.plan.image_bytes + 4 * cells) + cache.dataset.manifest.size
+    from vfs_ops.compact import compact_bytes
+
+    images, cells = cache.plan.images, cache.grid[0] * cache.grid[1]
+    stored = images * (cache.plan.image_bytes + 4 * cells)
+    return stored + compact_bytes(images, cells, cache.channels) + cache.dataset.manifest.size
 
 
 def load(cache: Cache, progress: ProgressCallback) -> Cache:
@@ -79,6 +83,8 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
     DamagedError
         If a shard is not as it was written.
     """
+    from vfs_ops.blocks import Block
+
     needed, free = resident_bytes(cache), int(psutil.virtual_memory().available)
     if needed > _FREE_SHARE * free:
         raise QueryError(
@@ -92,7 +98,8 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
 
     def read(receipt: Receipt) -> ShardArrays:
         arrays = cache.source.read(receipt, None, None)
-        return replace(arrays, cost=ReadCost())
+        block = Block.of(arrays.features, arrays.sq_norm).resident()
+        return replace(arrays, cost=ReadCost(), block=block)
 
     progress(Progress("load", 0, total, "shards"))
     pool = ThreadPoolExecutor(LOADING_THREADS, thread_name_prefix="vfs-load")

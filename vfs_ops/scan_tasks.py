@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vfs_ops import blocks
+from vfs_ops.batches import Batch
+from vfs_ops.blocks import Block, Part
 from vfs_ops.errors import IncompleteError
 from vfs_ops.exact import Pattern
 from vfs_ops.scan_plan import ShardTask
-from vfs_ops.scoring import Kernel, best_of_block
+from vfs_ops.scoring import best_of_parts
 from vfs_ops.shard_sources import ReadCost, Scratch, ShardArrays, ShardSource
 from vfs_ops.topk import Best, best_of
 
@@ -65,7 +68,7 @@ class Scorer:
     def __init__(self, job: ScanJob, *patterns: Sequence[Pattern]) -> None:
         self._made_of = (job, *patterns)
         self._job = job
-        self._kernels = [Kernel.of(pattern, job.grid) for part in patterns for pattern in part]
+        self._batch = Batch.of([pattern for part in patterns for pattern in part], job.grid)
         self._own = np.unique(np.concatenate([np.empty(0, np.int64), *job.own]))
         self._of_thread = threading.local()
 
@@ -106,7 +109,7 @@ class Scorer:
         except IncompleteError:
             if not self._job.allow_partial:
                 raise
-            nothing = tuple(Best.empty() for _ in self._kernels)
+            nothing = tuple(Best.empty() for _ in self._batch.patterns)
             return ShardResult(task.receipt.shard, 0, nothing, ReadCost(), 0.0, missing=True)
         if cancelled():
             return None
@@ -133,25 +136,28 @@ class Scorer:
         own = np.isin(images, self._own)
         apart = np.where(own, -1 - images, groups) if own.any() else groups
         limit = len(rows) if self._job.k is None else self._job.k
-        found = [
-            best_of_block(
-                kernel,
-                arrays.features,
-                arrays.sq_norm,
-                rows,
-                images,
-                apart,
-                limit + int(own[rows].sum()),
-                floor,
-            )
-            for kernel, floor in zip(self._kernels, floors, strict=True)
-        ]
+        allowed = np.zeros(len(images), np.bool_)
+        allowed[rows] = True
+        block = arrays.block or Block.of(arrays.features, arrays.sq_norm)
+        found = best_of_parts(
+            self._batch,
+            [Part(block, images, apart, allowed)],
+            limit + int(own[rows].sum()),
+            np.array(floors, np.float64),
+            self._buffers(),
+        )
         if not own.any():
             return tuple(found)
         return tuple(
             best_of([_without(best, left_out, images, groups)], limit)
             for best, left_out in zip(found, self._job.own, strict=True)
         )
+
+    def _buffers(self) -> blocks.Scratch:
+        if not hasattr(self._of_thread, "buffers"):
+            self._of_thread.buffers = blocks.Scratch()
+        buffers: blocks.Scratch = self._of_thread.buffers
+        return buffers
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._of_thread, "scratch"):

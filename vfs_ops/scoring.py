@@ -1,294 +1,349 @@
-"""The search kernel: one query against one block of feature maps.
+"""The kernel: a batch of queries against blocks of feature maps.
 
-A fast pass in float32 gives every window a score with a proven error bound ε. It proposes: all
-that the bound cannot exclude is scored again by `vfs_ops.exact`, and that decides.
-
-The bound. Let v = m·q / |m·q|, so that |v| = 1, and u = m·v. The exact score of a window s is
-⟨u, s⟩ / |m·s|. The pass rounds u to float32 and sums float32 products, L at a time, in whatever
-order the library likes, and adds those sums, the norms and all else in float64. With unit roundoff
-2⁻²⁴ and γₙ = n·2⁻²⁴ / (1 - n·2⁻²⁴), a sum of L products, of factors one of which was rounded,
-differs by at most γ_{L+1}·Σ|uᵢsᵢ| (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.,
-section 3.1), and Σ|uᵢsᵢ| = Σ|vᵢ|·|mᵢsᵢ| ≤ |m·s| by Cauchy and Schwarz. So the numerator is off by
-at most γ_{L+1} of the denominator; the denominator, from squared norms that were rounded to float32
-once, by less than 2⁻²⁴ of itself; float64 and the decision's own rounding by far less than another
-2⁻²⁴. Together ε = γ_{L+4}. Nothing over- or underflows: stored cells are zero or have
-2⁻¹⁰⁰ ≤ |s|² < 2¹²⁸ (`vfs_ops.values`), u is at most 1, and what little a subnormal loses lies below
-the slack of the bound.
-
-Torch may be told to round the factors of float32 products to bfloat16
-(``torch.set_float32_matmul_precision("medium")``). Then each factor is off by at most 2⁻⁸ of
-itself, and 2·2⁻⁸ + 2⁻¹⁶ is added to ε. A product of known factors shows it.
+A fast pass scores every window of every image, in float32 (`vfs_ops.float_pass`) or from the
+compact form (`vfs_ops.compact_pass`), with a proven error bound, and only proposes: what comes out
+of it is, for each image and query, a score that no window of the image exceeds. Images are then
+taken in falling order of that bound, the few that could be among the best: their windows are
+scored again in float32, those within twice the bound of the image's best in float64 by
+`vfs_ops.exact`, and that decides. Once the k-th exact score is above what is left, nothing is
+left. So hits have the same bits whatever the blocks, forms, threads and other queries.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, Final, Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfs_ops.errors import QueryError
+from vfs_ops.batches import Batch
+from vfs_ops.blocks import Block, Part, Scratch, tensor_of
+from vfs_ops.compact_pass import compact_errors, compact_scores
 from vfs_ops.exact import Pattern, exact_scores
-from vfs_ops.topk import Best, best_of
+from vfs_ops.float_pass import float_errors, float_scores, rounding_of_factors
+from vfs_ops.spreading import spread
+from vfs_ops.topk import Best, best_of, joined
 
-_BLOCK_BYTES: Final = 16 << 20
-"""Of float32 features at once. 2 MiB is up to a fifth faster on idle processors, and several times
-slower on busy ones, where all threads wait for the last at the end of each block."""
-_PRODUCT_BYTES: Final = 8 << 20  # of products of cells, so that adding them up is few large steps
-_COLUMNS_AT_ONCE: Final = 128  # cells of the query that are multiplied with a block together
-_DIRECT_COST: Final = 20
-"""Time of one multiplication in a product of a matrix and a vector, over that in a product of two
-matrices: measured 15 to 30 on two cores with AVX-512."""
-_NARROW_COLUMNS: Final = 8  # a product with fewer columns takes no less time than with these
+_COMPACT_SHARE: Final = 0.25
+"""Of a block's rows: where fewer may be hits, these alone are scored, from the stored values."""
+_IMAGES_AT_ONCE: Final = 256  # decided together, before it is looked again which are still needed
+_IMAGES_OF_ONE_THREAD: Final = range(16, 129)  # decided by one thread in one go
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """A query made ready for feature maps of one grid."""
-
-    pattern: Pattern
-    grid: tuple[int, int]
-    direct: bool
-    """Whether each window is multiplied by itself, or all cells with all cells of the query."""
-    factors: torch.Tensor
-    """Float32. Direct: (box row, box column · channel), zero where the weight is.
-    Otherwise: (kept cell, channel)."""
-    error: float
-    """ε: how far a score of the fast pass may be from the exact one."""
-
-    @classmethod
-    def of(cls, pattern: Pattern, grid: tuple[int, int]) -> Self:
-        """Choose how to compute and bound the error.
-
-        Multiplying all cells of a feature map with the query's takes rows · columns · kept
-        multiplications, but as one product of matrices. Multiplying each window takes
-        offsets · box multiplications, `_DIRECT_COST` times as slow each: it wins where the box is
-        nearly the whole grid.
-
-        Raises
-        ------
-        QueryError
-            If the region is larger than the grid.
-        """
-        (high, wide), (down, across) = pattern.size, pattern.offsets(grid)
-        if down < 1 or across < 1:
-            raise QueryError(
-                f"the region covers {high} × {wide} cells; the cache's feature maps have "
-                f"{grid[0]} × {grid[1]}; make the query with the cache's own extractor"
-            )
-        kept = len(pattern.squared)
-        direct = _DIRECT_COST * down * across * high * wide < grid[0] * grid[1] * max(
-            kept, _NARROW_COLUMNS
-        )
-        if direct:
-            dense = np.zeros((high, wide, pattern.channels))
-            dense[pattern.cells[:, 0], pattern.cells[:, 1]] = pattern.products
-            factors = torch.from_numpy(dense.reshape(high, -1).astype(np.float32))
-        else:
-            factors = torch.from_numpy(pattern.products.astype(np.float32))
-        terms = factors.shape[1] + 4
-        error = terms * 2.0**-24 / (1 - terms * 2.0**-24)
-        if _factors_are_rounded(factors):
-            error += 2 * 2.0**-8 + 2.0**-16
-        return cls(pattern, grid, direct, factors, error)
-
-
-def best_of_block(
-    kernel: Kernel,
-    features: NDArray[np.floating],
-    sq_norm: NDArray[np.float32],
-    rows: NDArray[np.intp],
-    images: NDArray[np.int64],
-    groups: NDArray[np.int64],
+def best_of_parts(
+    batch: Batch,
+    parts: Sequence[Part],
     k: int,
-    floor: float = -np.inf,
-) -> Best:
-    """Return the best windows of a block, at most `k`, one per group.
+    floors: NDArray[np.float64] | None = None,
+    scratch: Scratch | None = None,
+) -> list[Best]:
+    """Return the best windows of some blocks for each query: at most `k`, one per group.
 
     Parameters
     ----------
-    kernel
-        The query.
-    features
-        Shape (row, y, x, channel), float16 or float32, finite; as stored.
-    sq_norm
-        Shape (row, y, x): the squared norms of the cells, rounded once to float32.
-    rows
-        The rows of the block that may be hits, ascending.
-    images, groups
-        Number of the image and of its group, for every row of the block.
+    batch
+        The queries.
+    parts
+        What to search. Several blocks in one call cost less than one by one: what is exactly
+        scored is chosen from all of them.
     k
         How many to return at most.
-    floor
-        An exact score: windows below it may be left out. It saves work where a search already has
-        `k` better ones, and changes nothing else.
+    floors
+        An exact score for each query, shape (query,): windows below it may be left out. It saves
+        work where a search already has `k` better ones, and changes nothing else.
+    scratch
+        Buffers to use again; of this thread alone.
 
     Returns
     -------
-    Best
+    list of Best
+        One per query.
     """
-    if not len(rows):
-        return Best.empty()
-    features = np.ascontiguousarray(features)
-    fast = _fast_scores(kernel, features, sq_norm, rows)
-    highest = fast.max(axis=(1, 2))
-    # At least k groups have an exact score of `lowest` - ε or more, so an image below
-    # `lowest` - 2ε is not among the best k, and below `floor` - ε not among those of the search.
-    lowest = _kth_group(highest, groups[rows], k)
-    (proposed,) = np.nonzero(highest >= max(lowest - 2 * kernel.error, floor - kernel.error))
-    if len(proposed) > k:
-        first = _without_copies(features, rows[proposed], groups[rows[proposed]], k)
-        proposed = proposed[first]
-    near_best = fast[proposed] >= (highest[proposed] - 2 * kernel.error)[:, None, None]
-    which, y, x = np.nonzero(near_best)
-    row = rows[proposed[which]]
-    score = exact_scores(kernel.pattern, features, row, y, x)
-    return best_of([Best(score, images[row], y, x, groups[row])], k)
+    scratch = Scratch() if scratch is None else scratch
+    images = _Images.of([part for part in parts if part.allowed.any()])
+    if floors is None:
+        floors = np.full(len(batch), -np.inf)
+    highest = _propose(batch, images, scratch)
+    found = [Best.empty()] * len(batch)
+
+    def decide(number: int, scratch: Scratch) -> None:
+        query, floor = batch.singles[number], float(floors[number])
+        found[number] = _decide(query, images, highest[number], k, floor, scratch)
+
+    spread(range(len(batch)), decide, scratch)
+    return found
+
+
+def best_scores(
+    batch: Batch, part: Part, scratch: Scratch | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the exact score of the best window of every image, and where it begins.
+
+    Returns
+    -------
+    score : ndarray
+        Shape (query, row); NaN for rows that are not allowed.
+    y, x : ndarray
+        Shape (query, row), -1 for rows that are not allowed. Of equal windows, the one with the
+        lower y, then x.
+    """
+    scratch = Scratch() if scratch is None else scratch
+    shape = (len(batch), len(part.block))
+    score, y, x = np.full(shape, np.nan), np.full(shape, -1), np.full(shape, -1)
+    images, allowed = _Images.of([part]), part.allowed_to(len(batch))
+    for number, query in enumerate(batch.singles):
+        rows = np.flatnonzero(allowed[number])
+        best = images.exact(query, rows, np.full(len(rows), -np.inf), scratch)
+        order = np.lexsort((best.x, best.y, -best.score, best.group))
+        row, first = np.unique(best.group[order], return_index=True)
+        kept = order[first]
+        score[number, row] = best.score[kept]
+        y[number, row], x[number, row] = best.y[kept], best.x[kept]
+    return score, y, x
+
+
+def all_scores(pattern: Pattern, features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the exact score of every window of some feature maps.
+
+    Parameters
+    ----------
+    pattern
+        The query.
+    features
+        Shape (row, y, x, channel), contiguous, as stored.
+
+    Returns
+    -------
+    ndarray
+        Shape (row, offset y, offset x).
+    """
+    rows, *grid, _ = features.shape
+    shape = (rows, *pattern.offsets((grid[0], grid[1])))
+    windows = np.nonzero(np.ones(shape, np.bool_))
+    stored = tensor_of(features).to(torch.float32).numpy()  # many times as fast as NumPy's
+    return exact_scores(pattern, stored, *windows).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """The rows of some parts, numbered through."""
+
+    parts: Sequence[Part]
+    rounding: float
+    """See `vfs_ops.float_pass.rounding_of_factors`."""
+    starts: NDArray[np.intp]
+    """Number of the first row of each part, and of all rows."""
+    image: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> Self:
+        starts = np.cumsum([0, *(len(part.block) for part in parts)])
+        none = np.empty(0, np.int64)
+        return cls(
+            parts,
+            rounding_of_factors(*parts[0].block.kind) if parts else 0,
+            starts,
+            np.concatenate([none, *(part.images for part in parts)]),
+            np.concatenate([none, *(part.groups for part in parts)]),
+        )
+
+    def by_part(self, numbers: NDArray[np.intp]) -> Iterator[tuple[Part, slice, NDArray[np.intp]]]:
+        """Cut ascending numbers by part: yield which of them are a part's, and its own rows."""
+        cuts = np.searchsorted(numbers, self.starts)
+        for part, first, start, stop in zip(
+            self.parts, self.starts.tolist(), cuts[:-1].tolist(), cuts[1:].tolist(), strict=False
+        ):
+            if start < stop:
+                yield part, slice(start, stop), numbers[start:stop] - first
+
+    def exact(
+        self,
+        query: Batch,
+        numbers: NDArray[np.intp],
+        needed: NDArray[np.float64],
+        scratch: Scratch,
+    ) -> Best:
+        """Score exactly what may be the best window of some images, whose numbers ascend.
+
+        They come in no order, with `numbers` as groups. Images whose best window cannot reach
+        `needed` may be left out.
+        """
+        [error] = float_errors(query, self.rounding)
+        found: list[Best] = []
+
+        share = -(-len(numbers) // torch.get_num_threads())
+        at_once = min(max(share, _IMAGES_OF_ONE_THREAD[0]), _IMAGES_OF_ONE_THREAD[-1])
+
+        def some(start: int, scratch: Scratch) -> None:
+            part = slice(start, start + at_once)
+            found.append(self._exact(query, numbers[part], needed[part], float(error), scratch))
+
+        spread(range(0, len(numbers), at_once), some, scratch)
+        return joined(found)
+
+    def _exact(
+        self,
+        query: Batch,
+        numbers: NDArray[np.intp],
+        needed: NDArray[np.float64],
+        error: float,
+        scratch: Scratch,
+    ) -> Best:
+        first = self.parts[0].block
+        device, shape = first.features.device, (len(numbers), *first.features.shape[1:])
+        features = scratch.take("chosen", shape, first.features.dtype, device)
+        norms = scratch.take("chosen norms", shape[:-1], torch.float32, device)
+        for part, at, rows in self.by_part(numbers):
+            chosen = torch.from_numpy(rows).to(device)
+            torch.index_select(part.block.features, 0, chosen, out=features[at])
+            torch.index_select(part.block.norms, 0, chosen, out=norms[at])
+        scores = np.empty((len(numbers), *query.patterns[0].offsets(query.grid)))
+        for _, part_of, fast in float_scores(
+            query, features, norms, np.arange(len(numbers)), scratch
+        ):
+            scores[part_of] = fast[0].permute(2, 0, 1).cpu().numpy()
+        highest = scores.max(axis=(1, 2))
+        least = np.where(highest >= needed - error, highest - 2 * error, np.inf)
+        which, y, x = np.nonzero(scores >= least[:, None, None])
+        rows, row = np.unique(which, return_inverse=True)
+        stored = features[torch.from_numpy(rows).to(device)].to("cpu", torch.float32).numpy()
+        score = exact_scores(query.patterns[0], stored, row, y, x)  # float32 holds float16 exactly
+        return Best(score, self.image[numbers[which]], y, x, numbers[which])
+
+
+def _propose(batch: Batch, images: _Images, scratch: Scratch) -> NDArray[np.float32]:
+    """Return what no window of an image exceeds, -inf for those that may not be hits.
+
+    Shape (query, row).
+    """
+    highest = np.full((len(batch), int(images.starts[-1])), -np.inf, np.float32)
+
+    def one(number: int, scratch: Scratch) -> None:
+        part, start = images.parts[number], int(images.starts[number])
+        bounds = highest[:, start : start + len(part.block)]
+        allowed = part.allowed_to(len(batch))
+        needed = np.asarray(allowed.any(axis=0))
+        if part.block.tiles and needed.mean() >= _COMPACT_SHARE:
+            _propose_compact(batch, part.block, needed, bounds, scratch)
+        else:
+            rows = np.flatnonzero(needed)
+            _propose_float(batch, part.block, rows, images.rounding, bounds, scratch)
+        bounds[~allowed] = -np.inf
+
+    spread(range(len(images.parts)), one, scratch)
+    return highest
+
+
+def _propose_float(
+    batch: Batch,
+    block: Block,
+    rows: NDArray[np.intp],
+    rounding: float,
+    bounds: NDArray[np.float32],
+    scratch: Scratch,
+) -> None:
+    errors = float_errors(batch, rounding)[:, None]
+    for group, part, scores in float_scores(batch, block.features, block.norms, rows, scratch):
+        fast = scores.amax(dim=(1, 2)).cpu().numpy()
+        bounds[np.ix_(group.queries, rows[part])] = fast + errors[group.queries]
+
+
+def _propose_compact(
+    batch: Batch,
+    block: Block,
+    needed: NDArray[np.bool_],
+    bounds: NDArray[np.float32],
+    scratch: Scratch,
+) -> None:
+    errors, start = compact_errors(batch), 0
+    for tile in block.tiles:
+        part = slice(start, start + len(tile.share))
+        start = part.stop
+        if needed[part].any():
+            for group, scores, share in compact_scores(batch, tile, scratch):
+                fast = scores.amax(dim=(1, 2)).numpy()
+                bounds[group.queries, part] = errors.bounds(group.queries, share.numpy(), fast)
+
+
+def _decide(
+    query: Batch,
+    images: _Images,
+    highest: NDArray[np.float32],
+    k: int,
+    floor: float,
+    scratch: Scratch,
+) -> Best:
+    """Return the best windows of one query, given what no window of an image exceeds."""
+    best = Best.empty()
+
+    def needed(numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        return np.maximum(best.needed(images.group[numbers], k), floor)
+
+    def decided(numbers: NDArray[np.intp]) -> Best:
+        numbers = np.sort(numbers)
+        found = images.exact(query, numbers, needed(numbers), scratch)
+        found = replace(found, group=images.group[found.group])
+        return best_of([best, found], k)
+
+    left = np.flatnonzero((highest > -np.inf) & (highest >= floor))
+    if len(left) > k:
+        chosen = np.zeros(len(left), np.bool_)
+        chosen[np.argpartition(highest[left], -k)[-k:]] = True
+        first, left = left[chosen], left[~chosen]
+        best = decided(first)
+        left = left[highest[left] >= needed(left)]
+        if len(left) > k:
+            left = _without_copies(images, first, left, k)
+    left = left[np.argsort(-highest[left], kind="stable")]
+    for start in range(0, len(left), _IMAGES_AT_ONCE):
+        some = left[start : start + _IMAGES_AT_ONCE]
+        some = some[highest[some] >= needed(some)]
+        if len(some):
+            best = decided(some)
+    return best
 
 
 def _without_copies(
-    features: NDArray[np.floating], rows: NDArray[np.intp], groups: NDArray[np.int64], k: int
-) -> list[int]:
-    """Leave out rows that equal `k` earlier ones of other groups, or one of their own.
+    images: _Images, decided: NDArray[np.intp], left: NDArray[np.intp], k: int
+) -> NDArray[np.intp]:
+    """Leave out images that equal `k` of other groups with lower numbers, or one of their own.
 
     They score the same and lose the tie, so blank images by the thousand are not scored exactly.
     """
+    together = np.sort(np.concatenate([decided, left]))
+    order = np.argsort(images.image[together])
+    digests = _digests(images, together)
     copies: Counter[bytes] = Counter()
     seen: set[tuple[bytes, int]] = set()
     kept = []
-    for number, (row, group) in enumerate(zip(rows.tolist(), groups.tolist(), strict=True)):
-        digest = hashlib.sha256(features[row].data).digest()
+    for number, digest in zip(together[order].tolist(), digests[order], strict=True):
+        group = int(images.group[number])
         if copies[digest] < k and (digest, group) not in seen:
             copies[digest] += 1
             seen.add((digest, group))
             kept.append(number)
-    return kept
+    return np.intersect1d(left, kept)
 
 
-def _kth_group(highest: NDArray[np.float64], groups: NDArray[np.int64], k: int) -> float:
-    """Return the k-th highest of the groups' highest scores; -inf if there are fewer groups."""
-    found, number = np.unique(groups, return_inverse=True)
-    if len(found) <= k:
-        return -np.inf
-    of_group = np.full(len(found), -np.inf)
-    np.maximum.at(of_group, number, highest)
-    return float(np.partition(of_group, -k)[-k])
+def _digests(images: _Images, numbers: NDArray[np.intp]) -> NDArray[np.object_]:
+    """Return bytes for each image that are equal where images are; numbers ascend.
 
-
-@torch.inference_mode()
-def _fast_scores(
-    kernel: Kernel,
-    features: NDArray[np.floating],
-    sq_norm: NDArray[np.float32],
-    rows: NDArray[np.intp],
-) -> NDArray[np.float64]:
-    """Score every window of some rows within the error bound, shape (row, y, x)."""
-    down, across = kernel.pattern.offsets(kernel.grid)
-    blocks = _Blocks(_tensor(features), rows)
-    norms = torch.from_numpy(sq_norm[rows].astype(np.float64))
-    similarity = torch.zeros((len(rows), down, across), dtype=torch.float64, device="cpu")
-    with torch.autocast("cpu", enabled=False):
-        if kernel.direct:
-            _multiply_windows(kernel, blocks, similarity)
-        else:
-            _multiply_cells(kernel, blocks, similarity)
-    squared = torch.zeros_like(similarity)
-    for (y, x), weight in zip(
-        kernel.pattern.cells.tolist(), kernel.pattern.squared.tolist(), strict=True
-    ):
-        squared.add_(norms[:, y : y + down, x : x + across], alpha=weight)
-    scores = similarity.div_(squared.sqrt_())
-    return scores.nan_to_num_(nan=0.0).numpy()  # 0 / 0, where all cells are zero
-
-
-class _Blocks:
-    """Chosen rows of stored features, a few at a time in float32."""
-
-    def __init__(self, features: torch.Tensor, rows: NDArray[np.intp]) -> None:
-        self.features, self.rows = features, rows
-        self.size = min(len(rows), max(1, _BLOCK_BYTES // (4 * features[0].numel())))
-        self._buffer = torch.empty(
-            (self.size, *features.shape[1:]), dtype=torch.float32, device="cpu"
-        )
-
-    def load(self, start: int, stop: int) -> torch.Tensor:
-        """Return rows `start` to `stop` of the chosen ones; valid until the next call."""
-        chosen = self.rows[start:stop]
-        first, last = int(chosen[0]), int(chosen[-1])
-        if last - first + 1 == len(chosen):
-            stored = self.features[first : last + 1]
-        else:
-            stored = self.features[torch.from_numpy(chosen)]
-        return self._buffer[: stop - start].copy_(stored)
-
-
-def _multiply_cells(kernel: Kernel, blocks: _Blocks, similarity: torch.Tensor) -> None:
-    """Multiply all cells with all of the query's, and add up the products of each window."""
-    count, down, across = similarity.shape
-    rows, columns = kernel.grid
-    cells, channels = rows * columns, kernel.pattern.channels
-    wide = min(len(kernel.factors), _COLUMNS_AT_ONCE)
-    blocks_at_once = max(1, _PRODUCT_BYTES // (4 * cells * wide * blocks.size))
-    at_once = min(count, blocks_at_once * blocks.size)
-    buffer = torch.empty(at_once * cells * wide, dtype=torch.float32, device="cpu")
-    for column in range(0, len(kernel.factors), wide):
-        factors = kernel.factors[column : column + wide]
-        positions = kernel.pattern.cells[column : column + wide].tolist()
-        for begin in range(0, count, at_once):
-            end = min(begin + at_once, count)
-            products = buffer[: (end - begin) * cells * len(factors)].view(-1, len(factors))
-            for start in range(begin, end, blocks.size):
-                stop = min(start + blocks.size, end)
-                block = blocks.load(start, stop).view(-1, channels)
-                part = products[(start - begin) * cells : (stop - begin) * cells]
-                torch.mm(block, factors.T, out=part)
-            maps = products.view(end - begin, rows, columns, len(factors))
-            for number, (y, x) in enumerate(positions):
-                similarity[begin:end].add_(maps[:, y : y + down, x : x + across, number])
-
-
-def _multiply_windows(kernel: Kernel, blocks: _Blocks, similarity: torch.Tensor) -> None:
-    """Multiply each window with the query, one row of its cells at a time."""
-    count, down, across = similarity.shape
-    columns, channels = kernel.grid[1], kernel.pattern.channels
-    high, length = kernel.factors.shape
-    buffer = torch.empty((high, blocks.size), dtype=torch.float32, device="cpu")
-    for start in range(0, count, blocks.size):
-        stop = min(start + blocks.size, count)
-        block = blocks.load(start, stop)
-        products = buffer[:, : stop - start]
-        for y in range(down):
-            for x in range(across):
-                for row in range(high):
-                    begin = ((y + row) * columns + x) * channels
-                    cells = block.as_strided((stop - start, length), (block.stride(0), 1), begin)
-                    torch.mv(cells, kernel.factors[row], out=products[row])
-                similarity[start:stop, y, x] = products.sum(dim=0, dtype=torch.float64)
-
-
-@torch.inference_mode()
-def _factors_are_rounded(factors: torch.Tensor) -> bool:
-    """Tell whether torch rounds the factors of float32 products, as it may be told to do."""
-    shown = 1 + 2.0**-12  # no bfloat16 or TF32, and 16 of them add up exactly
-    left = torch.zeros((256, factors.shape[1]), dtype=torch.float32, device="cpu")
-    left[:, :16] = shown
-    right = torch.ones((factors.shape[1], factors.shape[0]), dtype=torch.float32, device="cpu")
-    expected = shown * min(16, factors.shape[1])
-    with torch.autocast("cpu", enabled=False):
-        product, single = torch.mm(left, right), torch.mv(left, right[:, 0].contiguous())
-    return not (bool((product == expected).all()) and bool((single == expected).all()))
-
-
-def _tensor(array: NDArray[np.floating]) -> torch.Tensor:
-    """Return a tensor on an array's memory, which is only read."""
-    if array.flags.writeable:
-        return torch.from_numpy(array)
-    interface: dict[str, Any] = dict(array.__array_interface__)
-    interface["data"] = (interface["data"][0], False)  # torch warns of read-only memory
-    view = np.asarray(SimpleNamespace(__array_interface__=interface, owner=array))
-    return torch.from_numpy(view)
+    Features are read only where the norms of all cells are equal.
+    """
+    keys: list[bytes] = []
+    for part, _, rows in images.by_part(numbers):
+        norms = part.block.norms[torch.from_numpy(rows)].cpu().numpy()
+        keys += [row.tobytes() for row in norms]
+    common = Counter(keys)
+    for part, at, rows in images.by_part(numbers):
+        for number, row in zip(range(at.start, at.stop), rows.tolist(), strict=True):
+            if common[keys[number]] > 1:
+                stored = part.block.features[row].cpu().numpy()
+                keys[number] = hashlib.sha256(stored.tobytes()).digest()
+    return np.array(keys, np.object_)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from vfs_ops.layout import sha256
 from vfs_ops.plans import Plan
 from vfs_ops.receipts import Receipt
 from vfs_ops.shards import decode_features, decoded_bytes
+
+if TYPE_CHECKING:
+    from vfs_ops.blocks import Block
 
 Bytes = NDArray[np.uint8]
 
@@ -62,6 +65,8 @@ class ShardArrays:
     valid: NDArray[np.bool_]
     """Shape (image,); false where an image can never be a hit."""
     cost: ReadCost
+    block: Block | None = None
+    """The same as the kernel takes it, in a form that is searched faster, if it is held so."""
 
 
 class Scratch:

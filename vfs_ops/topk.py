@@ -39,6 +39,19 @@ class Best:
         """Return the score that a window must reach to be among the best `k`: -inf if any may."""
         return float(self.score[k - 1]) if len(self) >= k else -np.inf
 
+    def needed(self, groups: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+        """Return the score that windows must reach to change the best `k`, by their groups.
+
+        That is `floor`, or the score of the best window of the same group.
+        """
+        needed = np.full(len(groups), self.floor(k))
+        if len(self):
+            order = np.argsort(self.group)
+            at = order[np.searchsorted(self.group, groups, sorter=order).clip(max=len(self) - 1)]
+            same = self.group[at] == groups
+            needed[same] = np.maximum(needed[same], self.score[at[same]])
+        return needed
+
 
 def best_of(parts: Iterable[Best], k: int) -> Best:
     """Merge partial results and keep the best `k` groups.
@@ -47,15 +60,22 @@ def best_of(parts: Iterable[Best], k: int) -> Best:
     alone, so partial results may come in any order and be merged in any grouping. A part may hold
     several windows of a group.
     """
-    together = list(parts)
-    if not together:
-        return Best.empty()
-    score = np.concatenate([part.score for part in together])
-    image = np.concatenate([part.image for part in together])
-    y = np.concatenate([part.y for part in together])
-    x = np.concatenate([part.x for part in together])
-    group = np.concatenate([part.group for part in together])
-    order = np.lexsort((x, y, image, -score))
-    _, first = np.unique(group[order], return_index=True)
+    every = joined(parts)
+    order = np.lexsort((every.x, every.y, every.image, -every.score))
+    _, first = np.unique(every.group[order], return_index=True)
     kept = order[np.sort(first)[:k]]
-    return Best(score[kept], image[kept], y[kept], x[kept], group[kept])
+    return Best(
+        every.score[kept], every.image[kept], every.y[kept], every.x[kept], every.group[kept]
+    )
+
+
+def joined(parts: Iterable[Best]) -> Best:
+    """Put partial results after each other, as they are."""
+    together = list(parts) or [Best.empty()]
+    return Best(
+        np.concatenate([part.score for part in together]),
+        np.concatenate([part.image for part in together]),
+        np.concatenate([part.y for part in together]),
+        np.concatenate([part.x for part in together]),
+        np.concatenate([part.group for part in together]),
+    )

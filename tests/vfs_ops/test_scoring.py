@@ -7,314 +7,316 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_cases import block_of, close_calls, find, parts_of, problems, same
 from oracle import naive_score, naive_search
 
-from vfs_ops import scoring
+from vfs_ops import batches, compact, float_pass, scoring
+from vfs_ops.batches import Batch
+from vfs_ops.blocks import Part, Scratch
+from vfs_ops.compact_pass import CompactErrors
 from vfs_ops.errors import QueryError
 from vfs_ops.exact import Pattern, exact_scores
-from vfs_ops.scoring import Kernel, best_of_block
+from vfs_ops.scoring import all_scores, best_of_parts, best_scores
 from vfs_ops.topk import Best, best_of
-from vfs_ops.values import squared_norms
 
-STRATEGIES = {"cells": 10**9, "windows": 0}
-
-
-def run(
-    kernel: Kernel,
-    features: np.ndarray,
-    k: int,
-    rows: list[int] | None = None,
-    groups: list[int] | None = None,
-    **others: Any,
-) -> Best:
-    numbers = np.arange(len(features))
-    return best_of_block(
-        kernel,
-        features,
-        squared_norms(features),
-        numbers if rows is None else np.array(rows, np.intp),
-        numbers,
-        numbers if groups is None else np.array(groups),
-        k,
-        **others,
-    )
+FORMS = ["stored", "compact"]
 
 
-def same(one: Best, other: Best) -> None:
-    for name in ("score", "image", "y", "x", "group"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), strict=True)
+def cut_small(patch: pytest.MonkeyPatch) -> None:
+    """Make products, tiles and steps so small that few images need several of each."""
+    patch.setattr(float_pass, "_BLOCK_BYTES", 1024)
+    patch.setattr(float_pass, "_SIDEWAYS_COLUMNS", 5)
+    patch.setattr(compact, "_CELLS_AT_ONCE", 16)
+    patch.setattr(compact, "_LEAST_ROWS", 2)
+    patch.setattr(batches, "_COLUMNS_AT_ONCE", 12)
+    patch.setattr(scoring, "_IMAGES_AT_ONCE", 3)
+    patch.setattr(scoring, "_IMAGES_OF_ONE_THREAD", range(1, 3))
 
 
-@st.composite
-def problems(draw: st.DrawFn) -> dict[str, Any]:
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    grid = draw(st.integers(1, 5)), draw(st.integers(1, 5))
-    size = draw(st.integers(1, grid[0])), draw(st.integers(1, grid[1]))
-    images, channels = draw(st.integers(1, 12)), draw(st.integers(1, 9))
-    features = rng.standard_normal((images, *grid, channels)).astype(np.float32)
-    if draw(st.booleans()):
-        features = np.maximum(features, 0)
-    features[rng.random((images, *grid)) < 0.2] = 0
-    features = features[rng.integers(0, images, images)]  # duplicate images
-    weights = rng.random(size).astype(np.float32)
-    weights[rng.random(size) < draw(st.sampled_from([0.0, 0.5]))] = 0
-    weights[0, 0] = 1
-    query = rng.standard_normal((*size, channels)).astype(np.float32)
-    if draw(st.booleans()):
-        query = features[0, : size[0], : size[1]]
-    query[0, 0, 0] += 1
-    return {
-        "weights": weights,
-        "query": query,
-        "features": features.astype(draw(st.sampled_from([np.float16, np.float32]))),
-        "k": draw(st.integers(1, 15)),
-        "rows": sorted(draw(st.sets(st.integers(0, images - 1), min_size=1))),
-        "groups": rng.integers(0, draw(st.sampled_from([1, 3, 100])), images).tolist(),
-    }
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("narrow", [0, 1000])
+@settings(max_examples=60, deadline=None)
 @given(problem=problems())
-def test_hits_are_those_of_a_triple_loop(strategy: str, problem: dict[str, Any]) -> None:
+def test_hits_are_those_of_a_triple_loop(form: str, narrow: int, problem: dict[str, Any]) -> None:
+    features, queries = problem["features"], problem["queries"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_DIRECT_COST", STRATEGIES[strategy])
-        patch.setattr(scoring, "_BLOCK_BYTES", 1024)
-        patch.setattr(scoring, "_PRODUCT_BYTES", 1024)
-        patch.setattr(scoring, "_COLUMNS_AT_ONCE", 2)
-        weights, query, features = problem["weights"], problem["query"], problem["features"]
-        kernel = Kernel.of(Pattern.of(weights, query), features.shape[1:3])
-        assert kernel.direct == (strategy == "windows")
-        found = run(kernel, features, problem["k"], problem["rows"], problem["groups"])
-    expected = naive_search(
-        weights, query, features, problem["k"], rows=problem["rows"], groups=problem["groups"]
-    )
-    assert len(found) == len(expected)
-    high, wide = weights.shape
-    for number, (score, image, y, x) in enumerate(expected):
-        assert found.score[number] == pytest.approx(score, abs=1e-12)
-        place = found.image[number], found.y[number], found.x[number]
-        if place != (image, y, x):  # only where the two ways of summing round a tie differently
-            cells = features[place[0], place[1] : place[1] + high, place[2] : place[2] + wide]
-            assert naive_score(weights, query, cells) == pytest.approx(score, abs=1e-12)
+        cut_small(patch)
+        patch.setattr(batches, "_NARROW_COLUMNS", narrow)  # 1000: few windows, cell by cell
+        batch = Batch.of([Pattern.of(*query) for query in queries], features.shape[1:3])
+        parts = parts_of(
+            features,
+            problem["cuts"],
+            form,
+            groups=problem["groups"],
+            allowed=problem["allowed"],
+        )
+        found = best_of_parts(batch, parts, problem["k"])
+    for (weights, query), allowed, best in zip(queries, problem["allowed"], found, strict=True):
+        expected = naive_search(
+            weights,
+            query,
+            features,
+            problem["k"],
+            rows=np.flatnonzero(allowed).tolist(),
+            groups=problem["groups"].tolist(),
+        )
+        assert len(best) == len(expected)
+        high, wide = weights.shape
+        for number, (score, image, y, x) in enumerate(expected):
+            assert best.score[number] == pytest.approx(score, abs=1e-12)
+            place = best.image[number], best.y[number], best.x[number]
+            if place != (image, y, x):  # only where two ways of summing round a tie differently
+                cells = features[place[0], place[1] : place[1] + high, place[2] : place[2] + wide]
+                assert naive_score(weights, query, cells) == pytest.approx(score, abs=1e-12)
 
 
-def test_ties_go_to_the_lower_image_then_y_then_x() -> None:
-    features = np.zeros((6, 4, 4, 3), np.float16)
-    for image, y, x in [(5, 0, 0), (2, 2, 1), (2, 1, 3), (2, 1, 2), (4, 3, 3)]:
-        features[image, y, x] = [1, 2, 3]
-    kernel = Kernel.of(Pattern.of(np.ones((1, 1), np.float32), features[5, :1, :1]), (4, 4))
-    found = run(kernel, features, 4)
-    places = list(zip(found.image.tolist(), found.y.tolist(), found.x.tolist(), strict=True))
-    assert places == [(2, 1, 2), (4, 3, 3), (5, 0, 0), (0, 0, 0)]
-    assert found.score[3] == 0
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("scale", [1e-14, 1.0, 1e17])
-@pytest.mark.parametrize(("size", "channels"), [((3, 3), 512), ((5, 4), 7), ((1, 1), 2048)])
-def test_the_fast_pass_keeps_its_bound(
-    strategy: str,
-    scale: float,
-    size: tuple[int, int],
-    channels: int,
-    monkeypatch: pytest.MonkeyPatch,
+@settings(max_examples=40, deadline=None)
+@given(problem=problems(), order=st.randoms(use_true_random=False))
+def test_hits_have_the_same_bits_whatever_is_searched_together(
+    problem: dict[str, Any], order: Any
 ) -> None:
-    monkeypatch.setattr(scoring, "_DIRECT_COST", STRATEGIES[strategy])
-    rng = np.random.default_rng(0)
-    features = (np.abs(rng.standard_normal((40, 5, 5, channels))) * scale).astype(np.float32)
-    weights = rng.random(size).astype(np.float32)
-    pattern = Pattern.of(weights, (rng.random((*size, channels)) * scale).astype(np.float32))
-    kernel = Kernel.of(pattern, (5, 5))
-    fast = scoring._fast_scores(kernel, features, squared_norms(features), np.arange(40))
-    windows = np.nonzero(np.ones_like(fast))
-    exact = exact_scores(pattern, features, *windows).reshape(fast.shape)
-    assert np.abs(fast - exact).max() <= kernel.error
-    assert kernel.error < 1e-2
+    features, k, groups = problem["features"], problem["k"], problem["groups"]
+    patterns = [Pattern.of(*query) for query in problem["queries"]]
+    batch = Batch.of(patterns, features.shape[1:3])
+    whole = best_of_parts(batch, parts_of(features, [], groups=groups), k)
+    alone = [find(features, [pattern], k, "compact", groups=groups)[0] for pattern in patterns]
+    parts = parts_of(features, problem["cuts"], "compact", groups=groups)
+    order.shuffle(parts)
+    together = best_of_parts(batch, parts, k)
+    running = [Best.empty()] * len(batch)
+    scratch = Scratch()
+    for part in parts:
+        floors = np.array([best.floor(k) for best in running])
+        found = best_of_parts(batch, [part], k, floors, scratch)
+        running = [best_of(both, k) for both in zip(running, found, strict=True)]
+    for number, best in enumerate(whole):
+        same(best, alone[number])
+        same(best, together[number])
+        same(best, running[number])
 
 
-@pytest.fixture
-def close_calls() -> tuple[Pattern, np.ndarray]:
-    """Images whose scores differ by less than float32 can tell."""
-    rng = np.random.default_rng(3)
-    query = rng.random((3, 3, 64)).astype(np.float32)
-    features = np.empty((300, 7, 7, 64), np.float32)
-    features[:] = rng.random((7, 7, 64)) * 0.01
-    features[:, 2:5, 1:4] = query
-    features[np.arange(300), 2, 1, rng.integers(0, 64, 300)] *= 1 + 2e-4 * rng.random(300)
-    features[:, 4:7, 4:7] = features[:, 2:5, 1:4][rng.permutation(300)]
-    return Pattern.of(np.ones((3, 3), np.float32), query), features
+@pytest.mark.parametrize("form", FORMS)
+def test_threads_change_nothing(form: str) -> None:
+    pattern, features = close_calls()
+    patterns = [pattern, Pattern.of(np.ones((7, 7), np.float32), features[0])]
+    batch = Batch.of(patterns, (7, 7))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(best_of_parts(batch, parts_of(features, [10, 90, 200], form), 20))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        for one, another in zip(found[0], other, strict=True):
+            same(one, another)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_scores_closer_than_float32_can_tell_are_ranked_in_float64(
-    strategy: str, close_calls: tuple[Pattern, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scoring, "_DIRECT_COST", STRATEGIES[strategy])
-    pattern, features = close_calls
+@pytest.mark.parametrize("form", FORMS)
+def test_scores_closer_than_float32_can_tell_are_ranked_in_float64(form: str) -> None:
+    pattern, features = close_calls()
     windows = np.nonzero(np.ones((300, 5, 5), bool))
     exact = exact_scores(pattern, features, *windows)
     order = np.lexsort((*windows[::-1], -exact))
     places = np.stack(windows, axis=1)[order]
     _, first = np.unique(places[:, 0], return_index=True)
-    expected = places[np.sort(first)[:20]]
-    found = run(Kernel.of(pattern, (7, 7)), features, 20)
-    np.testing.assert_array_equal(np.stack([found.image, found.y, found.x], axis=1), expected)
+    [found] = find(features, [pattern], 20, form)
+    np.testing.assert_array_equal(
+        np.stack([found.image, found.y, found.x], axis=1), places[np.sort(first)[:20]]
+    )
     assert np.ptp(found.score) < 1e-8
 
 
-def test_hits_are_the_same_however_the_images_are_cut(
-    close_calls: tuple[Pattern, np.ndarray], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fast_pass_as_wrong_as_its_bound_allows_changes_nothing(
+    form: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pattern, features = close_calls
-    kernel = Kernel.of(pattern, (7, 7))
-    groups = np.arange(300) // 2
-    sq_norm = squared_norms(features)
-    whole = run(kernel, features, 7, groups=groups.tolist())
-    rng = np.random.default_rng(0)
-    for strategy, cost in STRATEGIES.items():
-        monkeypatch.setattr(scoring, "_DIRECT_COST", cost)
-        kernel = Kernel.of(pattern, (7, 7))
-        assert kernel.direct == (strategy == "windows")
-        for block_bytes in (1, 100_000, 10**8):
-            monkeypatch.setattr(scoring, "_BLOCK_BYTES", block_bytes)
-            monkeypatch.setattr(scoring, "_PRODUCT_BYTES", 3 * block_bytes)
-            cuts = [0, *sorted(rng.choice(np.arange(1, 300), 5, replace=False).tolist()), 300]
-            running = Best.empty()
-            for number in rng.permutation(len(cuts) - 1):
-                part = slice(cuts[number], cuts[number + 1])
-                block = features[part]
-                best = best_of_block(
-                    kernel,
-                    block,
-                    sq_norm[part],
-                    np.arange(len(block)),
-                    np.arange(300)[part],
-                    groups[part],
-                    7,
-                    running.floor(7),
-                )
-                running = best_of([running, best], 7)
-            same(running, whole)
+    pattern, features = close_calls()
+    features[100:] = np.random.default_rng(seed).random(features[100:].shape)
+    [expected] = find(features, [pattern], 30, form)
+    noise = np.random.default_rng(seed)
+    honest, bounds = scoring.float_scores, CompactErrors.bounds
+
+    def shifted(batch: Batch, *others: Any) -> Any:
+        [error] = float_pass.float_errors(batch, 0)
+        for group, part, scores in honest(batch, *others):
+            signs = torch.from_numpy(noise.choice([-1.0, 1.0], tuple(scores.shape)))
+            yield group, part, scores.double() + 0.98 * error * signs
+
+    def lowest(self: CompactErrors, queries: Any, share: Any, highest: Any) -> Any:
+        error = self.factor[queries, None] * (1 + share) + self.rest[queries, None]
+        return bounds(self, queries, share, highest - error * noise.random(highest.shape) * 0.9)
+
+    monkeypatch.setattr(scoring, "float_scores", shifted)
+    if seed:
+        monkeypatch.setattr(CompactErrors, "bounds", lowest)
+    same(find(features, [pattern], 30, form)[0], expected)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 8, 100, 512, 9000])
-@pytest.mark.parametrize("cells", [(1, 1), (3, 2)])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_a_score_has_the_same_bits_whatever_is_scored_with_it(
-    channels: int, cells: tuple[int, int], dtype: type
-) -> None:
-    rng = np.random.default_rng(1)
-    features = rng.standard_normal((5, 4, 4, channels)).astype(dtype)
-    query = rng.standard_normal((*cells, channels)).astype(np.float32)
-    pattern = Pattern.of(np.ones(cells, np.float32), query)
-    windows = np.nonzero(np.ones((5, *pattern.offsets((4, 4)))))
-    together = exact_scores(pattern, features, *windows)
-    alone = [
-        exact_scores(pattern, features, *(axis[[n]] for axis in windows))[0] for n in range(20)
-    ]
-    np.testing.assert_array_equal(together[:20], alone)
-    other = np.ascontiguousarray(features[::-1])
-    moved = exact_scores(pattern, other, 4 - windows[0], *windows[1:])
-    np.testing.assert_array_equal(together, moved)
+@pytest.mark.parametrize("form", FORMS)
+def test_ties_go_to_the_lower_image_then_y_then_x_across_blocks(form: str) -> None:
+    features = np.zeros((6, 4, 4, 8), np.float16)
+    for image, y, x in [(5, 0, 0), (2, 2, 1), (2, 1, 3), (2, 1, 2), (4, 3, 3)]:
+        features[image, y, x, :3] = [1, 2, 3]
+    batch = Batch.of([Pattern.of(np.ones((1, 1), np.float32), features[5, :1, :1])], (4, 4))
+    [found] = best_of_parts(batch, parts_of(features, [1, 3, 5], form)[::-1], 4)
+    places = list(zip(found.image.tolist(), found.y.tolist(), found.x.tolist(), strict=True))
+    assert places == [(2, 1, 2), (4, 3, 3), (5, 0, 0), (0, 0, 0)]
+    assert found.score[3] == 0
 
 
-def test_a_region_is_exactly_as_similar_to_itself_as_can_be() -> None:
-    features = np.random.default_rng(2).standard_normal((9, 5, 5, 33)).astype(np.float16)
-    pattern = Pattern.of(np.ones((2, 2), np.float32), features[4, 1:3, 2:4])
-    found = run(Kernel.of(pattern, (5, 5)), features, 1)
-    assert (found.image[0], found.y[0], found.x[0]) == (4, 1, 2)
-    assert 1 - 1e-15 <= found.score[0] <= 1
+def test_more_hits_than_images_are_asked_for() -> None:
+    pattern, features = close_calls()
+    for form in FORMS:
+        [found] = find(features[:7], [pattern], 50, form)
+        assert sorted(found.image.tolist()) == list(range(7))
 
 
-def test_torch_may_round_factors_and_hits_stay_the_same(
-    close_calls: tuple[Pattern, np.ndarray],
-) -> None:
-    pattern, features = close_calls
-    expected = run(Kernel.of(pattern, (7, 7)), features, 20)
+def test_each_query_leaves_out_its_own_images() -> None:
+    pattern, features = close_calls()
+    allowed = np.ones((2, 300), bool)
+    allowed[1, ::2] = False
+    for form in FORMS:
+        every, odd = find(features, [pattern, pattern], 5, form, allowed=allowed)
+        same(every, find(features, [pattern], 5, form)[0])
+        assert (odd.image % 2 == 1).all()
+        assert len(odd) == 5
+
+
+def test_nothing_allowed_gives_no_hit() -> None:
+    pattern, features = close_calls()
+    assert len(find(features, [pattern], 5, "stored", allowed=np.zeros(300, bool))[0]) == 0
+    assert best_of_parts(Batch.of([pattern], (7, 7)), [], 5)[0].floor(1) == -np.inf
+
+
+def test_torch_may_round_factors_and_hits_stay_the_same() -> None:
+    pattern, features = close_calls()
+    [expected] = find(features, [pattern], 20, "stored")
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        kernel = Kernel.of(pattern, (7, 7))
-        found = run(kernel, features, 20)
-        fast = scoring._fast_scores(kernel, features, squared_norms(features), np.arange(300))
+        [found] = find(features, [pattern], 20, "stored")
     finally:
         torch.set_float32_matmul_precision(before)
-    windows = np.nonzero(np.ones_like(fast))
-    exact = exact_scores(pattern, features, *windows).reshape(fast.shape)
-    assert np.abs(fast - exact).max() <= kernel.error
     same(found, expected)
 
 
-def test_autocast_and_other_defaults_of_torch_change_nothing(
-    close_calls: tuple[Pattern, np.ndarray],
-) -> None:
-    pattern, features = close_calls
-    expected = run(Kernel.of(pattern, (7, 7)), features, 20)
+@pytest.mark.parametrize("form", FORMS)
+def test_autocast_and_other_defaults_of_torch_change_nothing(form: str) -> None:
+    pattern, features = close_calls()
+    [expected] = find(features, [pattern], 20, form)
     torch.set_default_dtype(torch.float64)
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = run(Kernel.of(pattern, (7, 7)), features, 20)
+            [found] = find(features, [pattern], 20, form)
     finally:
         torch.set_default_dtype(torch.float32)
     same(found, expected)
 
 
-def test_read_only_memory_is_read(close_calls: tuple[Pattern, np.ndarray]) -> None:
-    pattern, features = close_calls
-    expected = run(Kernel.of(pattern, (7, 7)), features, 3)
+def test_read_only_memory_is_read_and_never_written() -> None:
+    pattern, features = close_calls()
+    before = features.copy()
     features.setflags(write=False)
-    same(run(Kernel.of(pattern, (7, 7)), features, 3), expected)
+    for form in FORMS:
+        same(find(features, [pattern], 3, form)[0], find(before, [pattern], 3, form)[0])
+    small = np.ones((5, 1, 1, 8), np.float32)  # needs no reordering
+    block_of(small, "compact")
+    np.testing.assert_array_equal(small, 1)
 
 
-def test_no_row_gives_no_hit(close_calls: tuple[Pattern, np.ndarray]) -> None:
-    pattern, features = close_calls
-    assert len(run(Kernel.of(pattern, (7, 7)), features, 3, rows=[])) == 0
+@pytest.mark.parametrize("form", FORMS)
+def test_buffers_are_used_again(form: str) -> None:
+    pattern, features = close_calls()
+    batch, scratch = Batch.of([pattern], (7, 7)), Scratch()
+    parts = parts_of(features, [100], form)
+    first = best_of_parts(batch, parts, 5, scratch=scratch)
+    held = scratch.nbytes
+    assert held > 0
+    same(best_of_parts(batch, parts, 5, scratch=scratch)[0], first[0])
+    assert scratch.nbytes == held
 
 
-def test_few_offsets_are_multiplied_directly() -> None:
-    def direct(size: int, grid: int) -> bool:
-        query = np.ones((size, size, 8), np.float32)
-        return Kernel.of(Pattern.of(np.ones((size, size), np.float32), query), (grid, grid)).direct
+def test_copies_of_an_image_are_not_all_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.standard_normal((1, 2, 2, 8)).astype(np.float32), 300, axis=0)
+    features[250] = features[0] * 2  # as similar, not the same
+    pattern = Pattern.of(np.ones((1, 1), np.float32), features[0, :1, :1])
+    scored: list[int] = []
+    exact = scoring._Images.exact
 
-    assert [size for size in range(1, 8) if direct(size, 7)] == [7]
-    assert direct(13, 14)
-    assert not direct(7, 14)
+    def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
+        scored.extend(numbers.tolist())
+        return exact(self, query, numbers, *others)
+
+    monkeypatch.setattr(scoring._Images, "exact", counting)
+    for form in FORMS:
+        scored.clear()
+        [best] = find(features, [pattern], 4, form)
+        assert best.image.tolist() == [0, 1, 2, 3]
+        assert len(set(scored)) == len(scored) <= 4 + 4 + 1
+        scored.clear()
+        [best] = find(features, [pattern], 3, form, groups=np.arange(300) // 10)
+        assert best.image.tolist() == [0, 10, 20]
+        assert len(scored) <= 3 + 3 + 1
 
 
-@pytest.mark.parametrize(
-    ("value", "message"), [(0.0, "are zero"), (np.nan, "not finite"), (np.inf, "not finite")]
-)
-def test_a_query_without_a_direction_is_refused(value: float, message: str) -> None:
-    query = np.ones((2, 2, 3), np.float32)
-    query[0] = value
-    weights = np.array([[1, 1], [0, 0]], np.float32)
-    with pytest.raises(QueryError, match=message):
-        Pattern.of(weights, query)
+def test_a_group_that_has_its_hit_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(0).standard_normal((900, 2, 2, 8)).astype(np.float32)
+    pattern = Pattern.of(np.ones((1, 1), np.float32), features[0, :1, :1])
+    scored: list[int] = []
+    exact = scoring._Images.exact
+
+    def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
+        scored.extend(numbers.tolist())
+        return exact(self, query, numbers, *others)
+
+    monkeypatch.setattr(scoring._Images, "exact", counting)
+    [best] = find(features, [pattern], 5, "stored", groups=np.arange(900) % 3)
+    assert len(best) == 3
+    assert len(scored) < 300
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_best_window_of_every_image(form: str) -> None:
+    pattern, features = close_calls()
+    features = features[:40]
+    batch = Batch.of([pattern, pattern], (7, 7))
+    allowed = np.ones((2, 40), bool)
+    allowed[1, 5] = False
+    [part] = parts_of(features, [], form, allowed=allowed)
+    score, y, x = best_scores(batch, part)
+    exact = all_scores(pattern, features)
+    np.testing.assert_array_equal(score[0], exact.max(axis=(1, 2)))
+    flat = exact.reshape(40, -1).argmax(axis=1)
+    np.testing.assert_array_equal(np.stack([y[0], x[0]]), np.stack(np.divmod(flat, 5)))
+    assert np.isnan(score[1, 5])
+    assert (y[1, 5], x[1, 5]) == (-1, -1)
+    kept = np.delete(np.arange(40), 5)
+    np.testing.assert_array_equal(score[1, kept], score[0, kept])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_maps_of_scores_have_the_bits_of_the_exact_score(dtype: type) -> None:
+    features = np.random.default_rng(2).standard_normal((9, 5, 5, 33)).astype(dtype)
+    pattern = Pattern.of(np.ones((2, 2), np.float32), features[4, 1:3, 2:4])
+    found = all_scores(pattern, features)
+    windows = np.nonzero(np.ones((9, 4, 4)))
+    np.testing.assert_array_equal(found.ravel(), exact_scores(pattern, features, *windows))
+    assert 1 - 1e-15 <= found[4, 1, 2] <= 1
+
+
+def test_blocks_may_be_empty_of_what_is_allowed() -> None:
+    pattern, features = close_calls()
+    parts = parts_of(features, [100])
+    parts[0] = Part(parts[0].block, parts[0].images, parts[0].groups, np.zeros(100, bool))
+    [found] = best_of_parts(Batch.of([pattern], (7, 7)), parts, 300)
+    assert found.image.min() == 100
 
 
 def test_a_region_larger_than_the_grid_is_refused() -> None:
     pattern = Pattern.of(np.ones((3, 1), np.float32), np.ones((3, 1, 2), np.float32))
     with pytest.raises(QueryError, match=r"3 × 1 cells.*2 × 2"):
-        Kernel.of(pattern, (2, 2))
-
-
-def test_copies_of_an_image_are_not_all_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    features = np.repeat(rng.standard_normal((1, 2, 2, 5)).astype(np.float32), 300, axis=0)
-    features[250] = features[0] * 2  # as similar, not the same
-    kernel = Kernel.of(Pattern.of(np.ones((1, 1), np.float32), features[0, :1, :1]), (2, 2))
-    scored = []
-
-    def counting(pattern: Pattern, features: np.ndarray, row: np.ndarray, *at: Any) -> np.ndarray:
-        scored.extend(row.tolist())
-        return exact_scores(pattern, features, row, *at)
-
-    monkeypatch.setattr(scoring, "exact_scores", counting)
-    best = run(kernel, features, 4)
-    assert best.image.tolist() == [0, 1, 2, 3]
-    assert scored == [0, 1, 2, 3, 250]
-    scored.clear()
-    groups = [number // 10 for number in range(300)]
-    assert run(kernel, features, 3, groups=groups).image.tolist() == [0, 10, 20]
-    assert scored == [0, 10, 20, 250]
+        Batch.of([pattern], (2, 2))
