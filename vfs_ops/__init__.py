@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vfs_ops.factors import factorise as factorise
     from vfs_ops.folders import FolderSource as FolderSource
     from vfs_ops.hits import Hits as Hits
+    from vfs_ops.importing import import_cache as import_cache
     from vfs_ops.ingestion import ingest as ingest
     from vfs_ops.layers import list_layers as list_layers
     from vfs_ops.mapped_images import MappedImages as MappedImages
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "build": "builder",
     "compare": "comparison",
     "factorise": "factors",
+    "import_cache": "importing",
     "ingest": "ingestion",
     "join_maps": "mapped_images",
     "list_layers": "layers",
