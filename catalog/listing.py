@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from catalog.contents import Contents, read_contents
 from catalog.entries import Entry, EntryType
-from catalog.lookup import Contents, Workspaces, as_workspaces, read_contents
+from catalog.lookup import Workspaces, as_workspaces
 from catalog.marks import LATEST
 from vfs_ops.canonical import canonical_json
 from vfs_ops.storage import Workspace

@@ -1,24 +1,21 @@
-"""Find entries by name or id, in one catalog or several as one, and open what they name."""
+"""Find one entry by name or id, in one catalog or several as one."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, get_args
+from typing import Final, get_args
 
-from catalog.entries import Entry, EntryType, entry_key
-from catalog.marks import LATEST, Alias, Deprecation
+from catalog.contents import Contents, contents_of, read_contents
+from catalog.entries import Entry, EntryType
+from catalog.marks import LATEST, Deprecation
 from catalog.records import Record, read_records
-from vfs_ops.canonical import check_name, is_id
-from vfs_ops.errors import InvalidNameError, NotFoundError, QueryError, VfsError
+from vfs_ops.canonical import check_name
+from vfs_ops.errors import InvalidNameError, NotFoundError, QueryError
 from vfs_ops.storage import Workspace
-
-if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.datasets import Dataset
 
 SHORTEST_PREFIX: Final = 6
 """Fewest digits of an id that are taken for it."""
@@ -29,23 +26,6 @@ Workspaces = Workspace | str | Iterable[Workspace | str]
 
 class DeprecatedWarning(UserWarning):
     """What was opened is deprecated; the message says why, and what to use instead."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a catalog holds."""
-
-    entries: tuple[Entry, ...]
-    """The newest version of every name, datasets before caches, by name; a name whose newest
-    version cannot be read is not among them."""
-    problems: tuple[VfsError, ...]
-    """Why records, of whatever version, cannot be read; each names the record."""
-    versions: tuple[Entry, ...]
-    """Every version that can be read."""
-    aliases: Mapping[tuple[EntryType, str], Mapping[str, Alias]]
-    """By type and name: the aliases in force."""
-    deprecations: Mapping[str, Deprecation]
-    """By the key of the entry."""
 
 
 @dataclass(frozen=True)
@@ -80,64 +60,6 @@ def as_workspaces(workspaces: Workspaces | None) -> list[Workspace]:
     if not found:
         raise QueryError("no workspace is given; give one or more, as URLs or paths")
     return list(dict.fromkeys(found))
-
-
-def read_contents(workspace: Workspace) -> Contents:
-    """Read the whole catalog; what cannot be read is told beside what can.
-
-    Raises
-    ------
-    StorageError
-        If the storage fails.
-    DamagedError, NewerFormatError
-        If the workspace cannot be listed, and its index cannot be read.
-    """
-    return contents_of(read_records(workspace))
-
-
-def contents_of(records: Iterable[Record]) -> Contents:
-    """Gather records, in their order, to what they say together."""
-    newest: dict[tuple[EntryType, str], Entry | None] = {}
-    versions, problems = [], []
-    aliases: dict[tuple[EntryType, str], dict[str, Alias]] = {}
-    deprecations: dict[str, Deprecation] = {}
-    for record in records:
-        found = record.found
-        mark, kind, name, _ = record.place
-        if mark == "entry" and name:
-            newest[kind, name] = found if isinstance(found, Entry) else None
-        if isinstance(found, Entry):
-            versions.append(found)
-        elif isinstance(found, Alias):
-            aliases.setdefault((kind, name), {})[found.alias] = found
-        elif isinstance(found, Deprecation):
-            deprecations[entry_key(kind, name, found.version)] = found
-        else:
-            problems.append(found)
-    entries = tuple(entry for entry in newest.values() if entry is not None)
-    return Contents(entries, tuple(problems), tuple(versions), aliases, deprecations)
-
-
-def list_entries(workspace: Workspace, kind: EntryType | None = None) -> list[Entry]:
-    """List the entries that can be read; see `read_contents`, which also tells of the others.
-
-    Parameters
-    ----------
-    kind
-        ``dataset`` or ``cache``; both if not given.
-    """
-    return [entry for entry in read_contents(workspace).entries if kind in (None, entry.type)]
-
-
-def list_versions(workspace: Workspace, kind: EntryType, name: str) -> list[Entry]:
-    """List the versions of one name that can be read, oldest first; empty if there are none.
-
-    Raises
-    ------
-    InvalidNameError
-        If the name cannot be one.
-    """
-    return list(contents_of(read_records(workspace, kind, check_name(name))).versions)
 
 
 def find(workspace: Workspace, reference: str, kind: EntryType | None = None) -> Entry:
@@ -193,71 +115,6 @@ def locate(workspaces: Workspaces | None, reference: str, kind: EntryType | None
             "or one workspace"
         )
     return found[0]
-
-
-def open_dataset(workspace: Workspace, reference: str) -> Dataset:
-    """Open a dataset by name or id; see `find`."""
-    from vfs_ops import datasets
-
-    located = _locate(workspace, reference, "dataset")
-    located.warn()
-    return datasets.open_dataset(workspace, located.entry.id)
-
-
-def open_cache(workspace: Workspace, reference: str) -> Cache:
-    """Open a cache by name or id, with the labels and metadata its entry names.
-
-    Raises
-    ------
-    NotFoundError, QueryError
-        See `find`.
-    IncompleteError, DamagedError, UnsafeMetadataError, NewerFormatError
-        See `vfs_ops.caches.open_cache`.
-    """
-    return open_reference(reference, workspace)
-
-
-def open_reference(reference: str, workspaces: Workspaces | None = None) -> Cache:
-    """Open a cache by name or id, in one catalog or several: ``catalog.open``.
-
-    Parameters
-    ----------
-    reference
-        See `find`.
-    workspaces
-        Where to look; ``$VFS_WORKSPACE``, else the folder ``vfs-workspace``, by default.
-
-    Warns
-    -----
-    DeprecatedWarning
-        If the entry is deprecated, naming its successor.
-
-    Raises
-    ------
-    NotFoundError, QueryError
-        See `locate`.
-    IncompleteError, DamagedError, UnsafeMetadataError, NewerFormatError
-        See `vfs_ops.caches.open_cache`.
-
-    Examples
-    --------
-    >>> catalog.open("photos-resnet50-layer4@team-default")             # doctest: +SKIP
-    >>> catalog.open("photos-resnet50-layer4", ["s3://team", "https://public.example/vfs"])
-    ... # doctest: +SKIP
-    """
-    from vfs_ops import caches, datasets
-
-    places = as_workspaces(workspaces)
-    try:
-        located = locate(places, reference, "cache")
-    except NotFoundError:
-        if is_id(reference) and len(places) == 1:  # perhaps not finished, or never registered
-            return caches.open_cache(places[0], reference)
-        raise
-    located.warn()
-    workspace, entry = located.workspace, located.entry
-    dataset = datasets.open_dataset(workspace, entry.facts["dataset"]["id"])
-    return caches.open_cache(workspace, entry.id, dataset)
 
 
 def _locate(workspace: Workspace, reference: str, kind: EntryType | None) -> Located:

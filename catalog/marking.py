@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from catalog.contents import contents_of
 from catalog.entries import EntryType
 from catalog.index import rebuild_index
-from catalog.lookup import contents_of, find
+from catalog.lookup import find
 from catalog.marks import Alias, Deprecation, check_alias_name, encode
 from catalog.records import Record, read_records
 from catalog.registration import now, user

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
+from catalog.contents import Contents
 from catalog.entries import Entry
-from catalog.lookup import Contents
 
 UNKNOWN_URL: Final = "WORKSPACE"
 """Stands in the lines to copy until the page knows where it is opened from."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.lookup import Contents, read_contents
+from catalog.contents import Contents, read_contents
 from catalog.page import Mosaic, render_page
 from vfs_ops.errors import DamagedError, NewerFormatError, NotFoundError, VfsError
 from vfs_ops.storage import Workspace

@@ -1,0 +1,79 @@
+"""Open what an entry names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalog.lookup import Workspaces, as_workspaces, locate
+from vfs_ops.canonical import is_id
+from vfs_ops.errors import NotFoundError
+from vfs_ops.storage import Workspace
+
+if TYPE_CHECKING:
+    from vfs_ops.caches import Cache
+    from vfs_ops.datasets import Dataset
+
+
+def open_dataset(workspace: Workspace, reference: str) -> Dataset:
+    """Open a dataset by name or id; see `find`."""
+    from vfs_ops import datasets
+
+    located = locate(workspace, reference, "dataset")
+    located.warn()
+    return datasets.open_dataset(workspace, located.entry.id)
+
+
+def open_cache(workspace: Workspace, reference: str) -> Cache:
+    """Open a cache by name or id, with the labels and metadata its entry names.
+
+    Raises
+    ------
+    NotFoundError, QueryError
+        See `find`.
+    IncompleteError, DamagedError, UnsafeMetadataError, NewerFormatError
+        See `vfs_ops.caches.open_cache`.
+    """
+    return open_reference(reference, workspace)
+
+
+def open_reference(reference: str, workspaces: Workspaces | None = None) -> Cache:
+    """Open a cache by name or id, in one catalog or several: ``catalog.open``.
+
+    Parameters
+    ----------
+    reference
+        See `find`.
+    workspaces
+        Where to look; ``$VFS_WORKSPACE``, else the folder ``vfs-workspace``, by default.
+
+    Warns
+    -----
+    DeprecatedWarning
+        If the entry is deprecated, naming its successor.
+
+    Raises
+    ------
+    NotFoundError, QueryError
+        See `locate`.
+    IncompleteError, DamagedError, UnsafeMetadataError, NewerFormatError
+        See `vfs_ops.caches.open_cache`.
+
+    Examples
+    --------
+    >>> catalog.open("photos-resnet50-layer4@team-default")             # doctest: +SKIP
+    >>> catalog.open("photos-resnet50-layer4", ["s3://team", "https://public.example/vfs"])
+    ... # doctest: +SKIP
+    """
+    from vfs_ops import caches, datasets
+
+    places = as_workspaces(workspaces)
+    try:
+        located = locate(places, reference, "cache")
+    except NotFoundError:
+        if is_id(reference) and len(places) == 1:  # perhaps not finished, or never registered
+            return caches.open_cache(places[0], reference)
+        raise
+    located.warn()
+    workspace, entry = located.workspace, located.entry
+    dataset = datasets.open_dataset(workspace, entry.facts["dataset"]["id"])
+    return caches.open_cache(workspace, entry.id, dataset)
