@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfs_ops.caches import Cache
+from vfs_ops.document_differences import differences
 from vfs_ops.errors import ExtractorMismatchError, NotFoundError, QueryError
 from vfs_ops.exact import Pattern
 from vfs_ops.failures import storage_errors
@@ -31,6 +32,7 @@ from vfs_ops.images import content_digest, decode_image, decode_pixels, pixel_di
 from vfs_ops.masks import Polygons
 from vfs_ops.pictures import Picture, picture_of
 from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.query_recipes import QueryRecipe, parse_recipe
 from vfs_ops.same_images import rows_of
 from vfs_ops.spec import CachePrecision, ExtractorSpec, lowest_precision
 
@@ -77,6 +79,79 @@ class Query:
             f"{self.extractor.layer}{seen}>"
         )
 
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: str | bytes | QueryRecipe,
+        cache: Cache,
+        *,
+        image: str | Path | bytes | Image.Image | NDArray[Any] | None = None,
+        extractor: FeatureExtractor | None = None,
+    ) -> Query:
+        """Make a query again that a recipe describes; see `vfs_ops.query_recipes`.
+
+        Parameters
+        ----------
+        recipe
+            Its text, which may come from anybody.
+        cache
+            Of the recipe's extractor.
+        image, extractor
+            What the query was made of, if the cache's dataset does not hold the image.
+
+        Raises
+        ------
+        QueryError
+            If the recipe is malformed, or no image, or another one, is at hand.
+        ExtractorMismatchError
+            If the recipe belongs to another extractor than the cache.
+        """
+        made = recipe if isinstance(recipe, QueryRecipe) else parse_recipe(recipe)
+        if made.extractor != cache.spec.extractor.id:
+            raise ExtractorMismatchError(
+                f"the recipe is for extractor {made.extractor[:12]}, and cache {cache.id[:12]} is "
+                f"of {cache.spec.extractor.id[:12]}; choose the cache that it was saved from"
+            )
+        if image is None:
+            [rows] = rows_of(cache.dataset, [bytes.fromhex(made.digest)])
+            if not len(rows):
+                raise QueryError(
+                    f"the image of the recipe (SHA-256 {made.digest[:12]}…) is not in dataset "
+                    f"{cache.dataset.id[:12]}; give it in image=, and the cache's extractor"
+                )
+            return query_from_row(cache, rows[0], mask=made.mask, downsample=made.downsample)
+        if extractor is None:
+            raise QueryError("an image is given without extractor=; give the cache's own")
+        digest = _open(image)[1].hex()
+        if digest != made.digest:
+            raise QueryError(
+                f"the image given has SHA-256 {digest[:12]}…, and the recipe is for "
+                f"{made.digest[:12]}…; give the file that the query was made of"
+            )
+        number = [spec.id for spec in extractor.specs].index(made.extractor)
+        layer = extractor.infos[number].name
+        return query_from_image(
+            extractor, image, layer=layer, mask=made.mask, downsample=made.downsample
+        )
+
+    def to_recipe(self) -> QueryRecipe:
+        """Return the small document that makes this query again; ``.to_json()`` writes it.
+
+        Raises
+        ------
+        QueryError
+            If the query has no image of its own to name.
+        """
+        if self.digest is None:
+            raise QueryError("this query names no image, so no recipe can; make it from an image")
+        width, height = self.picture.frame.width, self.picture.frame.height
+        return QueryRecipe.of(
+            self.extractor.id,
+            self.digest,
+            self.highlight.drawn(width, height),
+            self.highlight.downsample,
+        )
+
     def check_matches(self, cache: Cache) -> None:
         """Refuse a cache of another extractor.
 
@@ -89,7 +164,7 @@ class Query:
         if self.extractor.id != cache.spec.extractor.id:
             ours, theirs = self.extractor.document(), cache.spec.extractor.document()
             raise ExtractorMismatchError(
-                f"{what} have different extractors: {'; '.join(_differences(ours, theirs))}; "
+                f"{what} have different extractors: {'; '.join(differences(ours, theirs))}; "
                 "make the query with the cache's own extractor, or build a cache with the query's"
             )
         if self.probe is not None:
@@ -316,23 +391,3 @@ def _visible(drawn: PixelMask, frame: Frame, *, whole: bool) -> float:
             stacklevel=3,
         )
     return share
-
-
-def _differences(ours: Any, theirs: Any, name: str = "") -> list[str]:
-    """Name the fields that differ between two documents, with both values."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        return [
-            difference
-            for key in sorted(ours.keys() | theirs.keys())
-            for difference in _differences(
-                ours.get(key), theirs.get(key), f"{name}.{key}" if name else key
-            )
-        ]
-    if ours == theirs:
-        return []
-    return [f"{name} is {_short(ours)}, in the cache {_short(theirs)}"]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:24]}…{text[-8:]}"
