@@ -12,6 +12,7 @@ _MODULE_OF = {
     "Cells": "cells",
     "FactorOverlay": "factor_overlay",
     "RegionPicker": "picker",
+    "SearchPanel": "panel",
     "SimilarityOverlay": "overlay",
     "TransformStudy": "transform_study",
 }

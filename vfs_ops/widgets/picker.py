@@ -58,7 +58,7 @@ class RegionPicker(Widget):
 
     def __init__(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Sequence[ImageLike] | Pictures,
         *,
         names: Sequence[str] | None = None,
         cells: Cells | Mapping[str, Cells] | None = None,
@@ -66,7 +66,7 @@ class RegionPicker(Widget):
         mask: NDArray[Any] | Image.Image | None = None,
         **traits: Any,
     ) -> None:
-        self._pictures = Pictures(images, names)
+        self._pictures = images if isinstance(images, Pictures) else Pictures(images, names)
         self._cells: dict[str, Cells] = _by_name(cells)
         self._features: dict[str, FeatureMaps] = _by_name(features)
         unknown = self._features.keys() - self._cells.keys()
@@ -156,8 +156,12 @@ class RegionPicker(Widget):
 
     def _answer_image(self, value: dict[str, Any], buffers: Any) -> Answer:
         number = int(value["number"])
-        image = self._pictures.image(number)
+        answer = self._shown(number)
         self._number = number
+        return answer
+
+    def _shown(self, number: int) -> Answer:
+        image = self._pictures.image(number)
         cells = {}
         for name, grid in self._cells.items():
             x, y = grid.edges(*image.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ class Pictures:
             raise InputError(f"{len(names)} names for {len(self._given)} images; give one each")
         self.names = [str(name) for name in names]
         self._kept: OrderedDict[int, tuple[Given, Image.Image]] = OrderedDict()
+        self._lock = threading.Lock()  # cells, requests and searches run on threads of their own
 
     def __len__(self) -> int:
         return len(self._given)
@@ -74,13 +76,14 @@ class Pictures:
     def _open(self, number: int) -> tuple[Given, Image.Image]:
         if not 0 <= number < len(self):
             raise InputError(f"image {number} is asked for; there are 0 to {len(self) - 1}")
-        if number not in self._kept:
-            given = self._given[number]
-            self._kept[number] = _decoded(given() if callable(given) else given)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(number)
-        return self._kept[number]
+        with self._lock:
+            if number not in self._kept:
+                given = self._given[number]
+                self._kept[number] = _decoded(given() if callable(given) else given)
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(number)
+            return self._kept[number]
 
 
 def as_jpeg(image: Image.Image, side: int) -> bytes:

@@ -33,15 +33,18 @@ export class Channel {
    * @param {string} name Which handler is to answer.
    * @param {Object} [value] What JSON can hold.
    * @param {ArrayBuffer[]} [buffers]
-   * @returns {Promise<{value: Object, buffers: DataView[]}>} Rejected with what Python raised.
+   * @returns {Promise<{value: Object, buffers: DataView[]}>} Rejected with what Python raised; its
+   *   `id` is that of the request.
    */
   request(name, value = {}, buffers = []) {
     const id = this.nextId++;
-    return new Promise((resolve, reject) => {
+    const answer = new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
       this.silence ??= setTimeout(() => this.onState("silent"), PATIENCE);
       this.send(id, name, value, buffers);
     });
+    answer.id = id;
+    return answer;
   }
 
   /** Call `listener(value, buffers)` on each event of a name. */

@@ -17,10 +17,14 @@ export class Picker {
   /**
    * @param {Channel} channel
    * @param {Messages} messages
-   * @param {{onChange?: (done: boolean) => void}} [hooks] Told when Python has a new mask.
+   * @param {Object} [hooks] `onState(state)` is told what Python knows at first, `onImage()` when
+   *   an image is shown, `onMask(done)` when a mask has been sent to Python, `onOther(byPython)` when
+   *   Python or another view has changed the mask.
    */
-  constructor(channel, messages, { onChange = () => {} } = {}) {
-    Object.assign(this, { channel, messages, onChange });
+  constructor(channel, messages, hooks = {}) {
+    const nothing = () => {};
+    const { onState = nothing, onImage = nothing, onMask = nothing, onOther = nothing } = hooks;
+    Object.assign(this, { channel, messages, onState, onImage, onMask, onOther });
     this.view = crypto.randomUUID();
     this.tools = drawingTools();
     this.tool = "brush";
@@ -52,23 +56,28 @@ export class Picker {
     await this.attempt("picker", async () => {
       const { value } = await this.channel.request("state");
       Object.assign(this.state, { grids: value.grids, grid: value.grids[0], fills: value.fills });
-      if (value.names.length > 1) {
-        const load = async (number) =>
-          (await this.channel.request("thumbnail", { number })).buffers[0];
-        this.gallery = new Gallery({ names: value.names, load }, (number) => {
-          this.openImage(number);
-        });
-        this.strip.replaceWith(this.gallery.el);
-      }
+      this.exported = Boolean(value.exported);
+      this.onState(value);
+      this.setNames(value.names);
       await this.openImage(value.image);
     });
+  }
+
+  /** Show a strip of images to choose from, where there are several. */
+  setNames(names) {
+    if (names.length < 2 || names.length === this.names?.length) return;
+    this.names = names;
+    const load = async (number) => (await this.channel.request("thumbnail", { number })).buffers[0];
+    this.gallery?.close();
+    this.gallery = new Gallery({ names, load }, (number) => this.openImage(number));
+    this.strip.replaceChildren(this.gallery.el);
   }
 
   async openImage(number) {
     this.gallery?.select(number);
     this.number = number;
     await this.attempt("picker", async () => {
-      const { value, buffers } = await this.channel.request("image", { number, view: this.view });
+      const { value, buffers } = await this.channel.request("image", { number });
       const image = await createImageBitmap(new Blob([buffers[0]], { type: value.type }));
       if (this.number !== number || this.closed) return; // another one was chosen meanwhile
       this.mask = new Mask(value.width, value.height);
@@ -90,8 +99,16 @@ export class Picker {
       this.weights = {};
       this.stage.open(image, this.mask);
       this.refresh();
-      this.send(false);
+      if (this.exported) this.showOnly();
+      else this.send(false);
+      this.onImage();
     });
+  }
+
+  /** A saved page: there is no Python that could take a mask. */
+  showOnly() {
+    this.toolbar.el.hidden = true;
+    this.stage.canvas.dataset.tool = "none";
   }
 
   /** Run something that asks Python; show what it raises. */
@@ -167,7 +184,7 @@ export class Picker {
     this.history.add(this.mask.encode());
     this.stage.repaint([0, 0, this.mask.width, this.mask.height]);
     this.takeWeights({ weights, note }, buffers.slice(1));
-    this.refresh();
+    this.onOther(view === null);
   }
 
   /** Send the mask; while an answer is awaited only the newest waits behind it. */
@@ -182,7 +199,9 @@ export class Picker {
       await this.attempt("mask", async () => {
         const runs = this.mask.encode();
         const given = { number, done: final, view: this.view };
-        const { value, buffers } = await this.channel.request("mask", given, [runs.buffer]);
+        const answer = this.channel.request("mask", given, [runs.buffer]);
+        this.onMask(final);
+        const { value, buffers } = await answer;
         if (number === this.number) this.takeWeights(value, buffers);
       });
     }
@@ -261,7 +280,7 @@ export class Picker {
   }
 
   pointerDown(event) {
-    if (!this.mask || event.button > 1 || this.dragging !== undefined) return;
+    if (!this.mask || this.exported || event.button > 1 || this.dragging !== undefined) return;
     event.preventDefault();
     this.stage.canvas.focus({ preventScroll: true });
     this.stage.canvas.setPointerCapture(event.pointerId);
@@ -327,7 +346,7 @@ export class Picker {
   }
 
   hover(event) {
-    const shows = event && ["brush", "eraser"].includes(this.tool) && event.pointerType !== "touch";
+    const shows = event && !this.exported && ["brush", "eraser"].includes(this.tool) && event.pointerType !== "touch";
     this.stage.scene.brush = shows && { point: this.stage.point(event), radius: this.state.radius };
     this.stage.draw();
   }
@@ -358,7 +377,7 @@ export class Picker {
   }
 
   keydown(event) {
-    if (event.target.tagName === "INPUT" || event.target.tagName === "SELECT" || !this.mask) return;
+    if (["INPUT", "SELECT"].includes(event.target.tagName) || !this.mask || this.exported) return;
     if (this.handleKey(event)) {
       event.preventDefault();
       event.stopPropagation();

@@ -77,7 +77,7 @@ export class Toolbar {
       "aria-expanded": "false", "aria-controls": this.help.id, on: { click: () => this.toggleHelp() },
     });
     const group = (label, ...children) =>
-      h("div", { class: "vfs-group", role: "group", "aria-label": label }, ...children);
+      h("div", { class: "vfs-tools", role: "group", "aria-label": label }, ...children);
     const choices = group("Tools", ...TOOLS.map(tool));
     choices.setAttribute("role", "radiogroup");
     this.el = h("div", { class: "vfs-toolbar", role: "toolbar", "aria-label": "Highlighting" },
@@ -86,8 +86,9 @@ export class Toolbar {
       group("Tool options", this.sized, this.similar),
       group("View",
         h("label", {}, "Picture", this.opacity), this.cellsLabel, this.grids,
-        zoom("Zoom out", "−", "−", -1), this.shownZoom, zoom("Zoom in", "+", "+", 1)),
-      this.helpButton,
+        h("span", { class: "vfs-unit" },
+          zoom("Zoom out", "−", "−", -1), this.shownZoom, zoom("Zoom in", "+", "+", 1),
+          this.helpButton)),
       this.help,
     );
   }
@@ -152,6 +153,6 @@ let panels = 0;
 function helpPanel() {
   const rows = HELP.map(([keys, what]) => h("div", {}, h("dt", { text: keys }), h("dd", { text: what })));
   panels += 1;
-  return h("div", { class: "vfs-help", id: `vfs-help-${panels}`, role: "note", hidden: true },
+  return h("div", { class: "vfs-keys", id: `vfs-help-${panels}`, role: "note", hidden: true },
     h("dl", {}, ...rows));
 }
