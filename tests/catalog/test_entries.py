@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from makers import make_cache_spec
@@ -153,3 +155,11 @@ def test_what_people_say_round_trips_and_keeps_to_limits():
             About(**given)
     with pytest.raises(SpecError, match="licence of weights"):
         About(licences=Licences(weights="x" * 1001))
+
+
+def test_the_schema_is_loaded_when_a_record_is_read():
+    script = (
+        "import catalog, sys; print('pydantic' in sys.modules, 'catalog.schema' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "\n"
