@@ -20,7 +20,9 @@ def main() -> int:
     commands = [["search_reference"]]
     if images is not None:
         given = ["--images", str(images)]
-        commands += [["build", *given], ["build", *given, "--memory"]]
+        ways = ([], ["--cluster"], ["--workers"], ["--memory"])
+        commands += [["build", *given, *way] for way in ways]
+        commands.append(["scale"])
         if (images / "labels.csv").exists():
             commands.insert(0, ["top1", *given])
     failed = 0

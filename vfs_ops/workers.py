@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
 from distributed.diagnostics.plugin import WorkerPlugin
 
@@ -27,8 +28,11 @@ from vfs_ops.stretches import PendingCache, Stretch, still_missing
 
 if TYPE_CHECKING:
     from distributed import Worker
+    from numpy.typing import NDArray
+    from PIL import Image
 
     from vfs_ops.extract import FeatureExtractor
+    from vfs_ops.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,34 @@ def compute_stretch(name: str, stretch: Stretch) -> StretchReport:
     return running.compute(stretch)
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """What the tasks of a pass share on a worker; to the pipeline, an extractor.
+
+    All passes of the model run in one thread: torch keeps threads of its own for each thread that
+    calls it, and those of several would wait for each other at the processors.
+    """
+
+    extractor: FeatureExtractor
+    reader: ImageReader
+    decoders: ThreadPoolExecutor
+    model: ThreadPoolExecutor
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.extractor.preprocessing
+
+    @property
+    def hardware(self) -> str:
+        return self.extractor.hardware
+
+    def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        return self.extractor.prepare(image)
+
+    def features(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        return self.model.submit(self.extractor.features, pixels).result()
+
+
 @dataclass
 class _RunningPass:
     """A pass on one worker: its model, reader and threads, shared by the tasks."""
@@ -92,22 +124,22 @@ class _RunningPass:
     worker: str
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    ready: tuple[FeatureExtractor, ImageReader, ThreadPoolExecutor] | None = None
+    ready: _Ready | None = None
 
     def compute(self, stretch: Stretch) -> StretchReport:
         reports: list[ShardReport] = []
         notices: list[str] = []
 
         def attempt() -> None:
-            extractor, reader, decoders = self._ready()
+            ready = self._ready()
             rest = still_missing(self.work.workspace, self.work.pending, stretch)
             compute_shards(
                 self.work.workspace,
                 self.work.pending,
-                extractor,
-                reader,
+                ready,
+                ready.reader,
                 [rest],
-                decoders=decoders,
+                decoders=ready.decoders,
                 on_images=self._check_stopped,
                 on_shard=lambda report: reports.append(replace(report, worker=self.worker)),
             )
@@ -121,7 +153,8 @@ class _RunningPass:
     def stop(self) -> None:
         self.stopped.set()
         if self.ready is not None:
-            self.ready[2].shutdown(wait=False, cancel_futures=True)
+            self.ready.decoders.shutdown(wait=False, cancel_futures=True)
+            self.ready.model.shutdown(wait=False)
 
     def _pause(self, seconds: float) -> None:
         self.stopped.wait(seconds)
@@ -131,7 +164,7 @@ class _RunningPass:
         if self.stopped.is_set():
             raise ClusterError("the build was ended; run again to go on")
 
-    def _ready(self) -> tuple[FeatureExtractor, ImageReader, ThreadPoolExecutor]:
+    def _ready(self) -> _Ready:
         with self.lock:
             if self.ready is None:
                 self._check_workspace()
@@ -139,8 +172,12 @@ class _RunningPass:
                 self._check_extractor(extractor)
                 dataset = open_dataset(self.work.dataset_workspace, self.work.dataset)
                 threads = self.work.threads or torch.get_num_threads()
-                decoders = ThreadPoolExecutor(threads, thread_name_prefix="vfs-decode")
-                self.ready = extractor, dataset.reader(self.work.images), decoders
+                self.ready = _Ready(
+                    extractor,
+                    dataset.reader(self.work.images),
+                    ThreadPoolExecutor(threads, thread_name_prefix="vfs-decode"),
+                    ThreadPoolExecutor(1, thread_name_prefix="vfs-model"),
+                )
             return self.ready
 
     def _check_workspace(self) -> None:
