@@ -17,12 +17,11 @@ def main() -> int:
     parser.add_argument("--images", type=Path)
     images = parser.parse_args().images
     images = None if images is None else images.expanduser()
-    commands = [["search_reference"]]
+    commands = [["search_reference"], ["scale"]]
     if images is not None:
         given = ["--images", str(images)]
         ways = ([], ["--cluster"], ["--workers"], ["--memory"])
         commands += [["build", *given, *way] for way in ways]
-        commands.append(["scale"])
         if (images / "labels.csv").exists():
             commands.insert(0, ["top1", *given])
     failed = 0

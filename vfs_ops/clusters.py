@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,20 +92,16 @@ def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
 
     local: Any = distributed.LocalCluster  # Dask gives it no types
     count, each = local_layout(workers, threads)
-    pinned = dict.fromkeys(_THREAD_VARIABLES, each)
+    pinned = dict.fromkeys(_THREAD_VARIABLES, str(each))
     with (
         tempfile.TemporaryDirectory(prefix="vfs-dask-", ignore_cleanup_errors=True) as folder,
-        dask.config.set(
-            {
-                "distributed.nanny.pre-spawn-environ": {**_trimming(), **pinned},
-                "temporary-directory": folder,
-            }
-        ),
+        dask.config.set({"temporary-directory": folder}),
         local(
             n_workers=count,
             # Dask's threads hold tasks; how many compute is said to torch by the environment
             threads_per_worker=TASKS_PER_WORKER,
             processes=True,
+            env=pinned,
             # no dashboard, and any port for what else the scheduler says over HTTP
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             worker_dashboard_address=None,
@@ -139,13 +135,6 @@ def _cuda() -> Iterator[Any]:
         ) as running,
     ):
         yield running
-
-
-def _trimming() -> Mapping[str, Any]:
-    """Return what Dask itself sets before it starts a process."""
-    import dask
-
-    return dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
 
 
 def _address(text: str) -> str:

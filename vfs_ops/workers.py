@@ -6,6 +6,7 @@ back later; a task is then a few numbers.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -168,6 +169,8 @@ class _RunningPass:
         with self.lock:
             if self.ready is None:
                 self._check_workspace()
+                if "OMP_NUM_THREADS" in os.environ:  # torch may have been loaded before it was set
+                    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
                 extractor = extractor_of(self.work.recipe)
                 self._check_extractor(extractor)
                 dataset = open_dataset(self.work.dataset_workspace, self.work.dataset)
