@@ -1,0 +1,44 @@
+"""Results of benchmarks: one table on the screen, one JSON file in ``benchmarks/results``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import pairs
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measurement: ours beside the peer's, if there is one, and the floor."""
+
+    suite: str
+    case: Mapping[str, object]
+    """What was done, in words and numbers: columns of the table."""
+    ours_s: float
+    """Median seconds."""
+    floor_s: float
+    peer_s: float | None = None
+    ratio: float | None = None
+    """The peer's seconds over ours, median of the pairs."""
+    ratio_min: float | None = None
+    ratio_max: float | None = None
+    pairs: int = 0
+    notes: str = ""
+
+    def row(self) -> dict[str, object]:
+        """Return the row of the table."""
+        row: dict[str, object] = {"suite": self.suite, **self.case, "ours_s": self.ours_s}
+        row |= {"floor_s": self.floor_s, "to_floor": self.ours_s / self.floor_s}
+        if self.peer_s is not None:
+            row |= {"peer_s": self.peer_s, "times_as_fast": self.ratio}
+            row |= {"min": self.ratio_min, "max": self.ratio_max}
+        return row | {"pairs": self.pairs, "notes": self.notes}
+
+
+def write(results: Sequence[Result], name: str) -> None:
+    """Print a table, and write it to ``benchmarks/results/<name>.json``."""
+    pairs.report([result.row() for result in results], RESULTS / f"{name}.json")
