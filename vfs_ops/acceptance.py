@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vfs_ops.checks import (
@@ -14,7 +14,8 @@ from vfs_ops.checks import (
     sample_batches,
 )
 from vfs_ops.completeness import read_receipt, receipts_or_errors
-from vfs_ops.execution import Site, call_each, in_groups
+from vfs_ops.execution import GROUP, Site, call_each, in_groups
+from vfs_ops.progress import Progress, ProgressCallback
 from vfs_ops.receipts import Receipt
 from vfs_ops.stretches import PendingCache
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def find_problems(
-    site: Site, extractor: FeatureExtractor, group: Sequence[PendingCache]
+    site: Site,
+    extractor: FeatureExtractor,
+    group: Sequence[PendingCache],
+    progress: ProgressCallback,
 ) -> list[tuple[PendingCache, Problem]]:
     """Read all shards, and compute a sample of images again.
 
@@ -35,13 +39,24 @@ def find_problems(
         The model.
     group
         Caches of the same images and batch size, all of whose shards have a receipt.
+    progress
+        Told how many shards are read.
 
     Returns
     -------
     list of (cache, problem)
         Each of one shard; empty if all may be committed.
     """
-    problems = [(cache, problem) for cache in group for problem in _wrong_shards(site, cache)]
+    total, done = sum(cache.plan.shard_count for cache in group), 0
+
+    def on_shards(count: int) -> None:
+        nonlocal done
+        done = min(done + count, total)
+        progress(Progress("verify", done, total, "shards"))
+
+    problems = [
+        (cache, problem) for cache in group for problem in _wrong_shards(site, cache, on_shards)
+    ]
     if problems:
         return problems
     batches = sample_batches(group[0].plan, SAMPLE_IMAGES)
@@ -63,7 +78,9 @@ def find_problems(
     ]
 
 
-def _wrong_shards(site: Site, cache: PendingCache) -> list[Problem]:
+def _wrong_shards(
+    site: Site, cache: PendingCache, on_shards: Callable[[int], None]
+) -> list[Problem]:
     """Compare receipts with the images, and the shards with their receipts."""
     problems: list[Problem] = []
     digests = site.dataset.digests()
@@ -79,12 +96,16 @@ def _wrong_shards(site: Site, cache: PendingCache) -> list[Problem]:
             if not wrong:
                 yield found
 
+    def take(found: list[Problem]) -> None:
+        problems.extend(found)
+        on_shards(1 if site.client is None else GROUP)
+
     call_each(
         site.client,
         check_shards,
         ((site.workspace, cache.plan, group) for group in in_groups(sound(), site.client)),
         name="verify",
-        on_result=problems.extend,
+        on_result=take,
         on_notice=site.on_notice,
     )
     return problems

@@ -119,7 +119,7 @@ def build(
     if client is not None and "memory" in (workspace.protocol, dataset.workspace.protocol):
         raise InputError("workers cannot see a workspace in memory; leave out the cluster")
     models = as_extractors(extractors)
-    for extractor in models:
+    for extractor in models if workspace.writable else ():
         for spec in cache_specs(dataset, extractor, dtype):
             mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
     planned = plan_build(dataset, models, workspace=workspace, dtype=dtype, images=images)
@@ -174,7 +174,7 @@ def _build_pass(
         for _ in range(ROUNDS):
             if work:
                 site.compute(extractor, group, work, counter.add)
-            problems = find_problems(site, extractor, group)
+            problems = find_problems(site, extractor, group, counter.progress)
             if not problems:
                 break
             for cache, problem in problems:

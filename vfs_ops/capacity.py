@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from vfs_ops.extract import FeatureExtractor
 
-PROCESS_BYTES: Final = 450 << 20
-"""Python with torch and all other libraries loaded, before a model is."""
+PROCESS_BYTES: Final = 600 << 20
+"""Python with torch, Dask and all other libraries loaded, before a model is."""
 
 
 def worker_memory(extractor: FeatureExtractor, plans: Sequence[Plan]) -> int:

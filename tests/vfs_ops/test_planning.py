@@ -22,7 +22,9 @@ def test_several_models_are_planned_and_built_in_one_call(dataset):
     seen = []
     caches = build(dataset, models, progress=seen.append)
     assert [cache.id for cache in caches] == [cache.spec.id for cache in planned]
-    assert (seen[-1].done, seen[-1].total) == (120, 120)
+    told = [one for one in seen if one.stage == "build"]
+    assert (told[-1].done, told[-1].total) == (120, 120)
+    assert (seen[-1].stage, seen[-1].done, seen[-1].total) == ("verify", 4, 4)
     assert all(cache.complete for cache in plan_build(dataset, models))
     assert [cache.worker_memory for cache in plan_build(dataset, models)] == [0, 0, 0]
 
@@ -45,7 +47,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers(dataset, extractor, monk
     with pytest.raises(StorageFullError, match=r"up to 0\.00 GiB, and the quota is 0\.00 GiB"):
         build(dataset, extractor, quota=1000)
     monkeypatch.setattr(capacity, "_machine_memory", lambda: 300 << 20)
-    with pytest.raises(TooLargeError, match=r"about 0\.4\d GiB .*0\.29 GiB are there"):
+    with pytest.raises(TooLargeError, match=r"about 0\.\d\d GiB .*0\.29 GiB are there"):
         build(dataset, extractor)
     monkeypatch.undo()
     monkeypatch.setattr(
