@@ -8,6 +8,7 @@ import pytest
 from makers import make_extractor
 from overlay_makers import HOSTILE, make_mapped, panel, point_of, wait_for_cell, wait_for_value
 from PIL import Image
+from playwright.sync_api import expect
 
 from vfs_ops.errors import NotFoundError, QueryError
 from vfs_ops.transform_study import study_transforms
@@ -147,14 +148,14 @@ def test_groups_are_hovered_pinned_and_read(opened):
     parts = strengths / strengths.max(axis=(0, 1, 2))
     watched.page.mouse.move(*point_of(scope, 0, 1, (2, 6), EARLY))
     wait_for_value(scope, parts[1, 2, 6, 2])
-    assert chips.nth(2).get_attribute("aria-pressed") == "true"
+    expect(chips.nth(2)).to_have_attribute("aria-pressed", "true")
     watched.page.keyboard.press("Escape")
     scope.locator("xpath=self::*[@data-shown='groups']").wait_for()
     chips.nth(0).focus()
     scope.locator("xpath=self::*[@data-shown='0']").wait_for()
     watched.page.keyboard.press("Tab")
     watched.page.keyboard.press("Enter")
-    assert chips.nth(1).get_attribute("aria-pressed") == "true"
+    expect(chips.nth(1)).to_have_attribute("aria-pressed", "true")
 
 
 def studied(transforms, layers=("0", "2")):

@@ -9,6 +9,7 @@ import { HELP, listenTo } from "./gestures.js";
 import { extent, similarities } from "./kernel.js";
 import { Messages } from "./messages.js";
 import { Panels } from "./panels.js";
+import { pinnedAt, placeOf, samePlace } from "./places.js";
 import { Readout } from "./readout.js";
 
 /**
@@ -35,10 +36,9 @@ export class HeatmapView {
     this.urls = [];
     this.build(el);
     this.listen();
-    const pinned = this.placeOf(model.get("pinned"));
     const { rows, columns } = this.figure.layers[0];
     const middle = Math.floor(rows / 2) * columns + Math.floor(columns / 2);
-    this.source = pinned ?? { layer: 0, image: 0, cell: middle };
+    this.source = this.pinned ?? { layer: 0, image: 0, cell: middle };
     this.reader = null;
     this.load();
     this.schedule();
@@ -129,17 +129,11 @@ export class HeatmapView {
   }
 
   get pinned() {
-    return this.placeOf(this.model.get("pinned"));
+    return placeOf(this.model.get("pinned"), this.figure);
   }
 
   pin(place) {
-    const columns = place && this.figure.layers[place.layer].columns;
-    this.model.set("pinned", place && {
-      layer: place.layer,
-      image: place.image,
-      row: Math.floor(place.cell / columns),
-      column: place.cell % columns,
-    });
+    this.model.set("pinned", place && pinnedAt(place, this.figure));
     this.model.save_changes();
     this.schedule();
   }
@@ -147,12 +141,6 @@ export class HeatmapView {
   pinChanged() {
     this.source = this.pinned ?? this.source;
     this.schedule();
-  }
-
-  placeOf(pinned) {
-    if (!pinned) return null;
-    const { layer, image, row, column } = pinned;
-    return { layer, image, cell: row * this.figure.layers[layer].columns + column };
   }
 
   /** Return the cell that arrow keys start from. */
@@ -301,8 +289,4 @@ export class HeatmapView {
     this.model.off("change:pinned", this.changed);
     for (const url of this.urls) URL.revokeObjectURL(url);
   }
-}
-
-function samePlace(one, other) {
-  return one.layer === other.layer && one.image === other.image && one.cell === other.cell;
 }

@@ -4,7 +4,7 @@ import { shown } from "./colours.js";
 import { s } from "./dom.js";
 
 const [WIDTH, HEIGHT] = [640, 220];
-const EDGE = { left: 62, right: 14, top: 12, bottom: 40 };
+const EDGE = { left: 50, right: 14, top: 12, bottom: 40 };
 const DASHES = ["", "6 4", "2 3", "9 3 2 3"];
 
 /** Lines of similarities; a point's state says how it is drawn: 0 whole, 1 on padding, 2 gone. */
@@ -22,8 +22,6 @@ export class LineChart {
     this.cursor = s("line", { class: "vfs-cursor", y1: EDGE.top, y2: HEIGHT - EDGE.bottom });
     this.axes = s("g", { class: "vfs-axes" });
     const label = s("text", { class: "vfs-axis-name", x: WIDTH / 2, y: HEIGHT - 4, text: axis });
-    const upright = { class: "vfs-axis-name", transform: "rotate(-90)", x: -(EDGE.top + HEIGHT - EDGE.bottom) / 2, y: 14 };
-    const measure = s("text", { ...upright, text: "cosine similarity" });
     this.svg = s("svg", {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       class: "vfs-chart",
@@ -37,7 +35,7 @@ export class LineChart {
         pointerleave: () => onPoint(null),
         keydown: (event) => this.key(event),
       },
-    }, this.axes, this.cursor, this.lines, label, measure);
+    }, this.axes, this.cursor, this.lines, label);
     this.at = null;
     this.point(null);
   }

@@ -25,7 +25,8 @@ class Study {
       h("span", { class: "vfs-key", "data-state": "left", text: "left the image" }),
     );
     this.told = h("div", { class: "vfs-told", role: "status" });
-    this.el = h("div", { class: "vfs-study" }, this.chart.svg, legend, this.told);
+    const name = h("div", { class: "vfs-chart-name", text: "Cosine similarity to where the cell went" });
+    this.el = h("div", { class: "vfs-study" }, name, this.chart.svg, legend, this.told);
     this.marked = null;
   }
 
