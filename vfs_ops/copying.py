@@ -22,6 +22,8 @@ class Copier:
 
     source: Workspace
     target: Workspace
+    before_replacing: Callable[[], None] = lambda: None
+    """Called before an object of the target is written over; raises where it may not be."""
     copied_objects: int = 0
     copied_bytes: int = 0
     kept_objects: int = 0
@@ -68,6 +70,7 @@ class Copier:
             if self.target.read_optional(key) == data:
                 self._count(kept=1)
                 return
+            self.before_replacing()
             self.target.replace(key, data)
         self._count(copied=1, size=len(data))
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,24 +14,10 @@ from vfs_ops import filesystems, http_files, traffic
 from vfs_ops.attempts import persistently
 from vfs_ops.errors import ForbiddenError, InvalidNameError, NotFoundError, StorageError
 from vfs_ops.failures import storage_errors
+from vfs_ops.file_stats import FileStat, file_stat, walk_local
 from vfs_ops.urls import REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
 
 _HTTP: Final = tuple(f"{protocol}://" for protocol in http_files.PROTOCOLS)
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """What a listing tells of one file."""
-
-    path: str
-    """Relative to the folder that was listed, parts separated by ``/``."""
-    size: int
-    """Bytes."""
-    token: str
-    """Changes when the file does: its ETag where the store has one, else size and time.
-    Empty where the store tells neither; such a file is never known to be unchanged."""
-    changed: datetime | None = field(default=None, compare=False)
-    """When it was last written, by the store's clock; None where that is not told."""
 
 
 def read_url(url: str, limit: int) -> bytes:
@@ -91,7 +74,7 @@ def stat_url(url: str) -> FileStat:
         found: dict[str, Any] = filesystem.info(filesystem._strip_protocol(url))
         return found
 
-    return _stat(url, persistently(url, ask))
+    return file_stat(url, persistently(url, ask))
 
 
 @dataclass(frozen=True)
@@ -222,7 +205,7 @@ class Folder:
             found: dict[str, Any] = self.filesystem.info(path)
             return found
 
-        return _stat(relative, persistently(f"{self.url}/{relative}", ask))
+        return file_stat(relative, persistently(f"{self.url}/{relative}", ask))
 
     def walk(self, relative: str = "") -> list[FileStat]:
         """List all files below a folder, recursively, sorted by path.
@@ -244,10 +227,10 @@ class Folder:
         what = f"{self.url}/{relative}"
         if isinstance(self.filesystem, LocalFileSystem):
             with storage_errors(what):
-                stats = list(_walk_local(root, relative)) if os.path.isdir(top) else []
+                stats = list(walk_local(root, relative)) if os.path.isdir(top) else []
         else:
             stats = [
-                _stat(name[len(root) :].lstrip("/"), info)
+                file_stat(name[len(root) :].lstrip("/"), info)
                 for name, info in persistently(what, lambda: self._find(top)).items()
                 if info["type"] == "file" and name != top
             ]
@@ -263,46 +246,3 @@ class Folder:
         except FileNotFoundError:
             return {}
         return found
-
-
-def _walk_local(root: str, folder: str) -> Iterator[FileStat]:
-    """List files recursively; fsspec's `find` leaves out folders that it may not list."""
-    folders = [folder]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = os.scandir(os.path.join(root, folder))
-        except FileNotFoundError:
-            continue  # deleted meanwhile
-        with entries:
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                    continue
-                try:
-                    status = entry.stat()  # of what a link leads to
-                except FileNotFoundError:
-                    if entry.is_symlink():
-                        yield FileStat(path, 0, "")  # reading it will say that it is broken
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    yield _stat(path, {"size": status.st_size, "mtime": status.st_mtime})
-
-
-def _stat(path: str, info: dict[str, Any]) -> FileStat:
-    size = int(info.get("size") or 0)
-    names = ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "created")
-    changed = next((info[name] for name in names if info.get(name)), None)
-    etag = info.get("ETag") or info.get("etag")
-    if etag:
-        token = f"etag:{str(etag).strip(chr(34))}"
-    else:
-        token = "" if changed is None else f"time:{size}:{changed}"
-    return FileStat(path, size, token, _time(changed))
-
-
-def _time(told: Any) -> datetime | None:
-    if isinstance(told, datetime):
-        return told if told.tzinfo else told.replace(tzinfo=UTC)
-    return datetime.fromtimestamp(told, UTC) if isinstance(told, int | float) else None

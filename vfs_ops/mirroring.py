@@ -121,8 +121,8 @@ def mirror_cache(
     Raises
     ------
     NotFoundError, IncompleteError
-        If the source has no such cache, or an unfinished one; `IncompleteError` also if the cache
-        is being built in the target.
+        If the source has no such cache, or an unfinished one; `IncompleteError` also if a build
+        of it is running in the target and has other shards.
     PlanMismatchError
         If the target has an unfinished build of the cache that is cut in another way.
     DamagedError
@@ -142,11 +142,7 @@ def mirror_cache(
             finish_dataset(copier, cache.dataset)
         return _report(copier, cache, cache.dataset, present=wanted)
     with claims.held(target, [cache_id]) as held:
-        if held.others:
-            raise IncompleteError(
-                f"cache {cache_id[:12]} is being built in {target.url} by "
-                f"{', '.join(map(str, held.others))}; wait for that, or mirror it afterwards"
-            )
+        copier.before_replacing = lambda: _check_alone(target, cache_id, held.builder)
         if repair or not wanted:
             copy_dataset(copier, cache.dataset, previews=previews, progress=progress)
         _copy_cache(copier, cache, progress)
@@ -222,6 +218,16 @@ def _is_commit_of(cache: Cache) -> Check:
             return False
 
     return right
+
+
+def _check_alone(target: Workspace, cache_id: str, builder: str) -> None:
+    """Refuse to write over what a build that is running in the target has computed."""
+    others = [claim for claim in claims.active(target, cache_id) if claim.builder != builder]
+    if others:
+        raise IncompleteError(
+            f"cache {cache_id[:12]} is being built in {target.url} by "
+            f"{', '.join(map(str, others))}; wait for that, or mirror it afterwards"
+        )
 
 
 def _report(

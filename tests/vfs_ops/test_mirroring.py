@@ -2,7 +2,11 @@
 
 import itertools
 import json
+import subprocess
+import sys
+import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -241,11 +245,45 @@ def test_an_unfinished_build_in_the_target_is_not_mixed(cache: Cache, tmp_path: 
 
 def test_a_cache_that_is_being_built_is_left_to_its_builder(cache: Cache, tmp_path: Any) -> None:
     target = Workspace.at(str(tmp_path / "target"))
-    with claims.held(target, [cache.id]), pytest.raises(IncompleteError, match="being built"):
-        mirror_cache(cache.workspace, target, cache.id)
+    key = features_key(cache.id, 1)
+    with claims.held(target, [cache.id]):
+        target.create(key, b"computed elsewhere")
+        with pytest.raises(IncompleteError, match="being built"):
+            mirror_cache(cache.workspace, target, cache.id)
+        assert target.read(key) == b"computed elsewhere"
     mirror_cache(cache.workspace, target, cache.id)
     check_same(cache, target)
     assert claims.active(target, cache.id) == []
+
+
+def test_two_mirrors_share_the_work(cache: Cache, any_workspace: Workspace) -> None:
+    def mirror(_: int) -> int:
+        return mirror_cache(cache.workspace, any_workspace, cache.id).copied_objects
+
+    with ThreadPoolExecutor(3) as executor:
+        copied = sum(executor.map(mirror, range(3)))
+    assert copied == len(any_workspace.walk())
+    check_same(cache, any_workspace)
+
+
+def test_a_mirror_that_was_killed_is_run_again_at_once(cache: Cache, tmp_path: Any) -> None:
+    script = f"""
+        import os, sys
+        from vfs_ops.mirroring import mirror_cache
+        from vfs_ops.storage import Workspace
+        def progress(told):
+            if told.unit == "shards" and told.done == 2:
+                os.kill(os.getpid(), 9)
+        target = Workspace.at({str(tmp_path / "target")!r})
+        mirror_cache(Workspace({cache.workspace.url!r}), target, {cache.id!r}, progress=progress)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == -9
+    target = Workspace.at(str(tmp_path / "target"))
+    assert nothing_to_see(target, cache)
+    report = mirror_cache(cache.workspace, target, cache.id)
+    assert report.kept_objects >= 2 * 4
+    check_same(cache, target)
 
 
 def test_local_folders_are_told_to_nobody(cache: Cache, photos: Any, s3_workspace: Any) -> None:

@@ -57,6 +57,17 @@ def test_a_scan_takes_four_requests_a_shard_at_most(
     assert s3_proxy.count(path="features/c/") == remote.shard_count
 
 
+@pytest.mark.parametrize("how", [None, "503", "reset"])
+def test_the_lazy_arrays_are_read(
+    cache: Cache, on_s3: Workspace, s3_proxy: Any, how: str | None
+) -> None:
+    arrays = open_cache(on_s3, cache.id).to_xarray()
+    if how:
+        s3_proxy.fail(how, method="GET", path="features/c/")
+    found = arrays["features"][:20].to_numpy()
+    assert (found == cache.feature_maps(0, 20)).all()
+
+
 def test_many_objects_are_read_in_order_and_in_bounds(
     s3_workspace: Workspace, s3_proxy: Any
 ) -> None:
