@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import queue
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from vfs_ops.errors import ClusterError
+from vfs_ops.errors import ClusterError, InputError
 
 if TYPE_CHECKING:
     from distributed import Client, Future, WorkerPlugin
@@ -92,6 +93,8 @@ def plugged(client: Client, plugin: WorkerPlugin, name: str) -> Iterator[None]:
     ------
     ClusterError
         If a worker cannot take it.
+    InputError
+        If it cannot be sent.
     """
     try:
         client.register_plugin(plugin, name=name)
@@ -102,6 +105,12 @@ def plugged(client: Client, plugin: WorkerPlugin, name: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise _gone(str(error)) from error
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"the model, or the source of its images, cannot be sent to workers ({error}); "
+            "expected what pickles, as a module of parameters and plain values, and a folder, URL "
+            "or source of this project"
+        ) from error
     try:
         yield
     finally:

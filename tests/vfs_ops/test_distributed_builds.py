@@ -1,5 +1,6 @@
 """Builds on a real cluster of processes: the same bits, whatever happens to it."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,16 @@ def test_a_worker_that_loads_other_weights_is_found(dataset, client, monkeypatch
     monkeypatch.setattr(recipes, "recipe_of", other)
     with pytest.raises(ExtractorMismatchError, match="where the build was started"):
         build(dataset, make_extractor(), client=client)
+
+
+def test_what_cannot_be_sent_to_workers_is_refused(dataset, photos, client):
+    class Locked(Saboteur):
+        def __getstate__(self):
+            return threading.Lock()
+
+    reader = Locked(str(photos), "none", "/nowhere")
+    with pytest.raises(InputError, match="cannot be sent to workers"):
+        build(dataset, make_extractor(), client=client, images=reader)
 
 
 def test_a_workspace_in_memory_is_refused(dataset, client):
