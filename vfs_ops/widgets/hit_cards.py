@@ -28,8 +28,8 @@ def row_of_cards(hits: Hits, room: int = MESSAGE_BYTES) -> tuple[dict[str, Any],
     value : dict
         ``cards``, each with ``score``, ``image``, ``label``, ``uri``, ``width``, ``height``,
         ``key`` (equal for equal images), and ``x`` and ``y``: the edges of the region's cells as
-        parts of the image's sides; ``core``: which of these cells to outline; ``searched`` and
-        ``seconds``.
+        parts of the image's sides; ``core``: which of these cells to outline; and what
+        the search tells of itself: ``complete``, ``searched``, ``seconds``.
     previews : list of bytes
         A JPEG each; empty where there is none.
     """
@@ -59,6 +59,7 @@ def row_of_cards(hits: Hits, room: int = MESSAGE_BYTES) -> tuple[dict[str, Any],
     value = {
         "cards": cards,
         "core": region.core.astype(int).tolist(),
+        "complete": hits.provenance.complete,
         "searched": hits.provenance.images_searched,
         "seconds": hits.provenance.seconds,
     }

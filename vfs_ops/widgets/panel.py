@@ -12,7 +12,7 @@ import numpy as np
 import traitlets
 
 from vfs_ops.caches import Cache
-from vfs_ops.errors import QueryError
+from vfs_ops.errors import QueryError, VfsError
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.failures import storage_errors
 from vfs_ops.geometry import Downsample
@@ -179,13 +179,7 @@ class SearchPanel(RegionPicker):
         }
         replies = [Reply("state", {}, Answer(state))]
         for place, number in enumerate(numbers):
-            hits = {}
-            for name in self._caches:
-                with self._begin(name, number, self._masks[number], chosen) as run:
-                    *_, last = run
-                if isinstance(last.hits, Hits):
-                    hits[name] = last.hits
-            found = answer_of(list(self._caches), Outcome(hits))
+            found = answer_of(list(self._caches), self._found(number, chosen))
             image = self._pictures.image(number)
             replies += [
                 Reply("image", {"number": place}, self._shown(number)),
@@ -197,6 +191,21 @@ class SearchPanel(RegionPicker):
         return save_page(
             path, title=title, module=self._esm, css=self._css, state={}, replies=replies
         )
+
+    def _found(self, number: int, chosen: dict[str, Any]) -> Outcome:
+        """Search for what is highlighted in an image, and wait."""
+        outcome = Outcome()
+        for name in self._caches:
+            try:
+                with self._begin(name, number, self._masks[number], chosen) as run:
+                    *_, last = run
+                    hits = last.hits
+            except VfsError as error:
+                outcome.errors[name] = error
+            else:
+                if isinstance(hits, Hits):
+                    outcome.hits[name] = hits
+        return outcome
 
     def handlers(self) -> dict[str, Handler]:
         """Return what answers the browser."""

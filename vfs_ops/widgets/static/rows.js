@@ -84,7 +84,7 @@ export class Rows {
         .filter(({ rows: names }) => names.includes(row.name))
         .map(({ rows: names, shared: count, k }) =>
           `overlap@${k} with ${names.find((name) => name !== row.name)}: ${(count / k).toFixed(2)}`);
-      status.textContent = [cancelled ? "cancelled; " + images : images, ...others].join(" · ");
+      status.textContent = [cancelled && !row.complete ? `cancelled; ${images}` : images, ...others].join(" · ");
     }
     for (const [name, { status, cards }] of this.rows) {
       if (rows.some((row) => row.name === name)) continue;

@@ -20,7 +20,7 @@ const ACTIONS = [
 const HELP = [
   ["Drag", "paint; with Shift erase"],
   ["Wheel, [ and ]", "size of the brush"],
-  ["Ctrl + wheel, + − 0", "zoom in, out, whole picture"],
+  ["Ctrl+wheel, + − 0", "zoom in, out, whole picture"],
   ["Arrow keys", "move the cell cursor"],
   ["Space", "paint the cell, or fill from it; with Shift erase"],
   ["Enter, Esc", "close the polygon, give it up"],
