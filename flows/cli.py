@@ -21,6 +21,7 @@ from flows.commands.ingest import ingest
 from flows.commands.options import DEFAULT_WORKSPACE
 from flows.commands.search import search
 from flows.commands.sharing import alias, deprecate, describe, find, publish
+from flows.commands.upkeep import mirror, prune
 from flows.commands.verification import verify
 from flows.console import say
 from vfs_ops import errors
@@ -74,8 +75,8 @@ def cli(context: click.Context, workspace: str) -> None:
 
 
 for command in (
-    *(demo, ingest, layers, build, ls, show, search, search_batch, verify),
-    *(deploy, serve, find, describe, alias, deprecate, publish, import_cache),
+    *(demo, ingest, layers, build, ls, show, search, search_batch, verify, prune),
+    *(mirror, deploy, serve, find, describe, alias, deprecate, publish, import_cache),
 ):
     cli.add_command(command)
 

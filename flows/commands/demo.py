@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING
 import click
 
 import catalog
-from flows.cache_names import cache_names
-from flows.commands.options import DEFAULT_WORKSPACE, LocalPath
+from flows.commands.options import DEFAULT_WORKSPACE, LocalPath, track_option
 from flows.commands.search import write_figure, write_hits
-from flows.console import counted, progress_shown, say, size
+from flows.console import counted, say, size
+from flows.console_watcher import console_watcher
+from flows.first_search import first_query, middle_of_first
+from flows.jobs.building import BuildJob, ExtractorChoice
+from flows.jobs.ingestion import IngestJob
+from flows.running import runner
 from vfs_ops.errors import SourceError
 from vfs_ops.failures import storage_errors
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
     from vfs_ops.caches import Cache
-    from vfs_ops.datasets import Dataset
     from vfs_ops.extract import FeatureExtractor
     from vfs_ops.queries import Query
 
@@ -46,8 +49,9 @@ LAYERS = ("blocks.4", "blocks.6")
 @click.option(
     "-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many hits."
 )
+@track_option
 @click.pass_obj
-def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None:
+def demo(workspace: Workspace, images: str | None, folder: Path, k: int, track: bool) -> None:
     """Show all of it on real photos: ingest, build, search.
 
     Without --images, photos from PyPI are cut into tiles, and the front wheel of a motorcycle is
@@ -56,61 +60,49 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int) -> None
     started = time.monotonic()
     with storage_errors(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
+    run = runner(track=track)
     name, source = ("demo", str(folder / "photos")) if images is None else _named(images)
-    with progress_shown() as progress:
+    with console_watcher() as watcher:
         if images is None:
             from flows.demo_photos import cut_tiles
 
             with storage_errors(source):
-                cut_tiles(folder / "photos", progress)
+                cut_tiles(folder / "photos", watcher.progress)
         say(f"1. ingest {source} as dataset {name!r}")
-        from vfs_ops.ingestion import ingest
-
-        previous = _previous(workspace, name)
-        dataset = ingest(source, workspace, previous=previous, progress=progress)
-        entry = catalog.register_dataset(workspace, name, dataset)
-        say(f"   {counted(dataset.count, 'image')}, {entry.facts['unreadable']} unreadable")
-        if dataset.count - entry.facts["unreadable"] < 2:
+        entry = run(IngestJob(workspace=workspace.url, name=name, source=source), watcher)
+        count, unreadable = entry.facts["images"], entry.facts["unreadable"]
+        say(f"   {counted(count, 'image')}, {unreadable} unreadable")
+        if count - unreadable < 2:
             raise SourceError(
                 f"{source} holds no two photos that can be read; the demo looks for one among the "
                 f"others, so give a folder of more (`vfs show {name} --kind dataset` tells why)"
             )
 
         say(f"2. build caches of {MODEL} at {' and '.join(LAYERS)}")
-        from vfs_ops.builder import build
-        from vfs_ops.extract import FeatureExtractor
-        from vfs_ops.models import load_model
-
-        extractor = FeatureExtractor(load_model(MODEL), LAYERS)
-        caches = build(dataset, extractor, progress=progress)
-    spec = caches[0].spec
-    names = cache_names(
-        workspace, name, extractor.specs, precision=spec.precision, dtype=spec.dtype
-    )
+        choice = ExtractorChoice(model=MODEL, layers=LAYERS)
+        job = BuildJob(workspace=workspace.url, dataset=name, extractors=(choice,))
+        built = run(job, watcher)
+    names = [cached.name for cached in built.entries]
+    caches = [catalog.open_cache(workspace, cached.id) for cached in built.entries]
     for cached, cache in zip(names, caches, strict=True):
-        catalog.register_cache(workspace, cached, cache, dataset_name=name)
         grid = f"{cache.grid[0]}×{cache.grid[1]} cells"
         say(f"   {cached}: {grid} of {cache.channels} numbers, {size(cache.feature_bytes)}")
-    _search(dataset, extractor, caches, images is None, folder, k)
+    _search(caches, images is None, folder, k)
     say(f"\nDone in {time.monotonic() - started:.0f} s. Next, try:")
     for command in _next_commands(workspace, caches[1], names[1], images, folder):
         say(f"  {command}")
 
 
-def _search(
-    dataset: Dataset,
-    extractor: FeatureExtractor,
-    caches: list[Cache],
-    photos: bool,
-    folder: Path,
-    k: int,
-) -> None:
+def _search(caches: list[Cache], photos: bool, folder: Path, k: int) -> None:
+    from vfs_ops.extract import FeatureExtractor
+    from vfs_ops.models import load_model
     from vfs_ops.scan import search
 
     what = "the front wheel of a motorcycle" if photos else "the middle of the first photo"
     say(f"3. search for {what}")
+    extractor = FeatureExtractor(load_model(MODEL), LAYERS) if photos else None
     for layer, cache in enumerate(caches):
-        query = _photo_query(extractor, layer) if photos else _first_image_query(cache)
+        query = first_query(cache) if extractor is None else _photo_query(extractor, layer)
         hits = search(cache, query, k)
         picture = folder / f"hits-{LAYERS[layer]}.png"
         write_figure(hits, picture)
@@ -127,26 +119,6 @@ def _photo_query(extractor: FeatureExtractor, layer: int) -> Query:
     )
 
 
-def _first_image_query(cache: Cache) -> Query:
-    from vfs_ops.queries import query_from_row
-
-    row, box = _middle_of_first(cache)
-    return query_from_row(cache, row, boxes=[box])
-
-
-def _middle_of_first(cache: Cache) -> tuple[int, tuple[float, float, float, float]]:
-    """Return the first readable image's row, and the box of its middle third in pixels."""
-    row = next(row for row in range(cache.count) if row not in cache.invalid)
-    size = cache.dataset.rows([row], ["width", "height"]).to_pylist()[0]
-    width, height = size["width"], size["height"]
-    return row, (width / 3, height / 3, width * 2 / 3, height * 2 / 3)
-
-
-def _previous(workspace: Workspace, name: str) -> Dataset | None:
-    known = {entry.name for entry in catalog.list_entries(workspace, "dataset")}
-    return catalog.open_dataset(workspace, name) if name in known else None
-
-
 def _named(images: str) -> tuple[str, str]:
     text = re.sub(r"[^a-z0-9._-]+", "-", Path(images).resolve().name.lower()).strip("-._")
     return (text or "photos")[:100], images
@@ -161,7 +133,7 @@ def _next_commands(
         vfs += f" -w {shlex.quote(workspace.url)}"
     figure = shlex.quote(str(folder / "own.png"))
     if images is not None:
-        row, box = _middle_of_first(cache)
+        row, box = middle_of_first(cache)
         uri = cache.dataset.rows([row], ["uri"]).to_pylist()[0]["uri"]
         file = shlex.quote(str(Path(images) / uri))
         corners = ",".join(f"{round(side)}" for side in box)

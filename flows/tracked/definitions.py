@@ -16,6 +16,8 @@ from flows.jobs.batch_search import SearchJob
 from flows.jobs.building import BuildJob
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
+from flows.jobs.mirroring import MirrorJob
+from flows.jobs.pruning import PruneJob
 from flows.jobs.verification import VerifyJob
 from flows.tracked.watcher import TrackedWatcher
 from flows.watching import Watcher
@@ -62,11 +64,15 @@ def _as_flow(name: str, job_type: type[Job], run_name: str) -> Flow[..., Any]:
 ingest_dataset: Final = _as_flow("ingest_dataset", IngestJob, "ingest {name}")
 build_caches: Final = _as_flow("build_caches", BuildJob, "build {dataset}")
 verify_cache: Final = _as_flow("verify_cache", VerifyJob, "verify {cache}")
+mirror_cache: Final = _as_flow("mirror_cache", MirrorJob, "mirror {cache}")
+prune_workspace: Final = _as_flow("prune_workspace", PruneJob, "prune {workspace}")
 search_batch: Final = _as_flow("search_batch", SearchJob, "search {caches}")
 
 FLOWS: Final[dict[type[Job], Flow[..., Any]]] = {
     IngestJob: ingest_dataset,
     BuildJob: build_caches,
     VerifyJob: verify_cache,
+    MirrorJob: mirror_cache,
     SearchJob: search_batch,
+    PruneJob: prune_workspace,
 }

@@ -1,0 +1,112 @@
+"""The job `mirror_cache`: a cache, its dataset and their entries, from one workspace to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import catalog
+from catalog import About, Entry
+from flows.jobs.job import Job
+from flows.watching import Watcher
+from vfs_ops.storage import Workspace
+
+if TYPE_CHECKING:
+    from vfs_ops.mirroring import MirrorReport
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What is in the other workspace now."""
+
+    entry: Entry
+    """Of the cache, there."""
+    copied_objects: int
+    copied_bytes: int
+    kept_objects: int
+    """Objects that were there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorJob(Job):
+    """Copy a cache with its dataset and entries to another workspace, verified by digests."""
+
+    workspace: str
+    """URL of the workspace that has the cache."""
+    target: str
+    """URL of the workspace that shall have it."""
+    cache: str
+    """Name or id of the cache in the catalog."""
+    previews: bool = True
+    """False to leave out the previews of images that may not be republished."""
+    repair: bool = False
+    """True to read again what the target has, and to replace what is damaged."""
+
+    def run(self, watcher: Watcher | None = None) -> Mirrored:
+        """Copy what the target lacks, then register; run again, it goes on where it stopped.
+
+        Raises
+        ------
+        NotFoundError, IncompleteError, PlanMismatchError, DamagedError
+            See `vfs_ops.mirroring.mirror_cache`.
+        AccessError, StorageFullError, UnavailableError, StorageError
+            As the storages answer.
+        """
+        from vfs_ops.mirroring import mirror_cache, mirror_dataset
+
+        watcher = watcher or Watcher()
+        source, target = Workspace.at(self.workspace), Workspace.at(self.target)
+        entry = watcher.stage("find", lambda: catalog.find(source, self.cache, "cache"))
+        dataset_id = entry.facts["dataset"]["id"]
+        reports: list[MirrorReport] = watcher.stage(
+            "mirror",
+            lambda: [
+                copy(
+                    source,
+                    target,
+                    identity,
+                    previews=self.previews,
+                    repair=self.repair,
+                    progress=watcher.progress,
+                )
+                for copy, identity in ((mirror_cache, entry.id), (mirror_dataset, dataset_id))
+            ],
+        )
+        registered = watcher.stage("register", lambda: _register(source, target, entry))
+        return Mirrored(
+            registered,
+            sum(report.copied_objects for report in reports),
+            sum(report.copied_bytes for report in reports),
+            max(report.kept_objects for report in reports),
+        )
+
+
+def _register(source: Workspace, target: Workspace, entry: Entry) -> Entry:
+    """Write the entries of a cache and its dataset as they are in the source."""
+    from vfs_ops.caches import open_cache
+    from vfs_ops.datasets import open_dataset
+
+    shown = entry.facts["dataset"]
+    dataset = open_dataset(target, shown["id"])
+    of_dataset = [
+        other
+        for other in catalog.list_versions(source, "dataset", shown["name"])
+        if other.id == dataset.id
+    ]
+    for other in of_dataset[-1:]:
+        catalog.register_dataset(
+            target, other.name, dataset, about=About.of(other.about), **_built(other)
+        )
+    return catalog.register_cache(
+        target,
+        entry.name,
+        open_cache(target, entry.id, dataset),
+        dataset_name=shown["name"],
+        about=About.of(entry.about),
+        **_built(entry),
+    )
+
+
+def _built(entry: Entry) -> dict[str, str | None]:
+    """Return who registered it, and in which flow run, to be said again."""
+    return {"built_by": entry.built.get("by"), "flow_run": entry.built.get("flow_run")}
