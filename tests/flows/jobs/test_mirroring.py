@@ -1,0 +1,31 @@
+"""A cache, its dataset and their entries in another workspace."""
+
+import catalog
+from flows.jobs.mirroring import MirrorJob
+from vfs_ops.storage import Workspace
+
+
+def test_a_mirrored_cache_has_its_entries(built, tmp_path):
+    target = Workspace.at(str(tmp_path / "other"))
+    [entry] = catalog.list_entries(built, "cache")
+    job = MirrorJob(workspace=built.url, target=target.url, cache=entry.name)
+    mirrored = job.run()
+    assert (mirrored.entry.id, mirrored.entry.facts) == (entry.id, entry.facts)
+    assert mirrored.entry.built == entry.built
+    assert [other.name for other in catalog.list_entries(target, "dataset")] == ["photos"]
+    assert catalog.open_cache(target, entry.name).feature_map(3).any()
+    before = target.walk()
+    assert job.run().copied_objects == 0
+    assert target.walk() == before
+
+
+def test_the_command_mirrors_from_and_to(vfs, built, tmp_path):
+    [entry] = catalog.list_entries(built, "cache")
+    code, _, err = vfs("mirror", entry.name, "--to", tmp_path / "b", "--without-previews")
+    assert code == 0, err
+    code, _, err = vfs("-w", tmp_path / "c", "mirror", entry.name, "--from", tmp_path / "b")
+    assert code == 0, err
+    assert "copied" in err
+    assert catalog.find(Workspace.at(str(tmp_path / "c")), entry.name).id == entry.id
+    for wrong in ([], ["--from", "a", "--to", "b"]):
+        assert vfs("mirror", entry.name, *wrong)[0] == 2

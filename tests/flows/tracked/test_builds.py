@@ -1,0 +1,108 @@
+"""Builds as flows, on Dask processes: what they leave behind, and what interrupts them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from makers import cut_small
+from prefect_processes import ROOT, until
+
+import catalog
+from flows.jobs.building import BuildJob, ExtractorChoice
+from flows.running import run_tracked
+from vfs_ops import clusters
+from vfs_ops.errors import CheckpointError, ClusterError
+from vfs_ops.ingestion import ingest
+from vfs_ops.storage import Workspace
+
+LAYER = "features.12"
+
+
+def make_job(workspace, **changes):
+    choice = {"model": "torchvision:squeezenet1_1", "layers": (LAYER,), "weights": "random:0"}
+    checkpoint = changes.pop("checkpoint", None)
+    if checkpoint:
+        choice = {**choice, "weights": None, "checkpoint": checkpoint}
+    choices = (ExtractorChoice(**choice),)
+    given = {"workspace": workspace.url, "dataset": "photos", "extractors": choices}
+    return BuildJob(**{**given, **changes})
+
+
+@pytest.fixture
+def registered(dataset, workspace):
+    """Register the photos; returns their workspace."""
+    catalog.register_dataset(workspace, "photos", dataset)
+    return workspace
+
+
+def test_a_build_leaves_artifacts(runs, scheduler, registered, small_shards):
+    built = run_tracked(make_job(registered, cluster=scheduler.address))
+    assert built.computed_shards == 4
+    run = runs.last()
+    assert runs.stages(run) == {"plan": 1, "build": 1, "register": 1}
+    kinds = [one["type"] for one in runs.artifacts(run)]
+    assert sorted(kinds) == ["markdown", "progress", "table", "table"]
+    tables = {one["key"]: one["data"] for one in runs.artifacts(run, "table")}
+    assert set(tables) == {"plan-photos", "shards-photos"}
+    [picture] = runs.artifacts(run, "markdown")
+    assert "data:image/png;base64,iVBOR" in picture["data"]
+    assert built.entries[0].built["flow_run"] == run["id"]
+
+
+def test_a_lost_cluster_is_tried_again_and_a_bad_checkpoint_is_not(
+    runs, at_once, registered, small_shards, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
+    with pytest.raises(ClusterError):
+        run_tracked(make_job(registered, cluster="tcp://127.0.0.1:9"))
+    assert runs.stages(runs.last()) == {"plan": 1, "build": 4}
+    (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError):
+        run_tracked(make_job(registered, checkpoint=str(tmp_path / "bad.pt")))
+    assert runs.stages(runs.last()) == {"plan": 1}
+
+
+BUILD = """
+import sys
+import pytest
+from makers import cut_small
+from flows.running import run
+from test_builds import make_job
+from vfs_ops.storage import Workspace
+
+if __name__ == "__main__":
+    cut_small(pytest.MonkeyPatch())
+    run(make_job(Workspace.at(sys.argv[1]), workers=1))
+"""
+
+
+@pytest.mark.long
+def test_a_killed_flow_goes_on_where_it_stopped(runs, registered, photos, tmp_path, monkeypatch):
+    places = [ROOT, ROOT / "tests" / "support", Path(__file__).parent]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, places)),
+        "PREFECT_API_URL": str(runs.client.api_url),
+    }
+    command = [sys.executable, "-c", BUILD, registered.url]
+    receipts = (Path(registered.url.removeprefix("file://")) / "caches").glob
+    with subprocess.Popen(command, env=environment, start_new_session=True) as killed:
+        until(lambda: list(receipts("*/receipts/*.json")), [killed])
+        os.killpg(killed.pid, signal.SIGKILL)
+    finished = len(list(receipts("*/receipts/*.json")))
+    assert finished < 4
+    assert not list(receipts("*/complete.json"))
+    cut_small(monkeypatch)
+    built = make_job(registered, workers=1).run()
+    assert built.computed_shards == 4 - finished
+    other = Workspace.at(str(tmp_path / "undisturbed"))
+    catalog.register_dataset(other, "photos", ingest(str(photos), other))
+    [undisturbed] = make_job(other, workers=1).run().entries
+    [entry] = built.entries
+    assert entry.id == undisturbed.id
+    caches = [catalog.open_cache(each, entry.id) for each in (registered, other)]
+    digests = [[receipt.features for receipt in cache.receipts] for cache in caches]
+    assert digests[0] == digests[1]
