@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import catalog
 from flows.console import counted, size
 from flows.jobs.job import Job
-from flows.watching import Table, Watcher
+from flows.watching import Cell, Table, Watcher
 from vfs_ops.errors import DamagedError
 from vfs_ops.storage import Workspace
 
@@ -102,7 +102,7 @@ def referenced(workspace: Workspace) -> Collection[str]:
 
 def _table(workspace: Workspace, unused: tuple[Unused, ...]) -> Table:
     total = size(sum(found.bytes for found in unused))
-    rows = tuple(
+    rows: tuple[Mapping[str, Cell], ...] = tuple(
         {
             "kind": found.kind,
             "key": found.key,
