@@ -43,8 +43,8 @@ def test_a_build_leaves_artifacts(runs, scheduler, registered, small_shards):
     assert built.computed_shards == 4
     run = runs.last()
     assert runs.stages(run) == {"plan": 1, "build": 1, "register": 1}
-    kinds = [one["type"] for one in runs.artifacts(run)]
-    assert sorted(kinds) == ["markdown", "progress", "table", "table"]
+    bars = [one["description"] for one in runs.artifacts(run, "progress")]
+    assert [text.partition(":")[0] for text in bars] == ["build", "verify"]
     tables = {one["key"]: one["data"] for one in runs.artifacts(run, "table")}
     assert set(tables) == {"plan-photos", "shards-photos"}
     [picture] = runs.artifacts(run, "markdown")
