@@ -195,7 +195,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)) / f"{given.images}"
         workspace = Workspace.at(str(folder))
-        cache = scan_caches.random_cache(workspace, given.images)
+        made = workspace.names("caches")
+        if made:
+            cache = open_cache(workspace, made[0])
+        else:
+            cache = scan_caches.random_cache(workspace, given.images)
         size = cache.feature_bytes / GIB
         print(
             f"{given.images} images of 7×7×512 float16, {size:.2f} GiB, {cache.shard_count} shards"

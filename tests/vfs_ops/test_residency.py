@@ -4,14 +4,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from vfs_ops import residency
+from vfs_ops import residency, scan_runners
 from vfs_ops.caches import Cache
 from vfs_ops.errors import QueryError
 from vfs_ops.progress import Progress
 from vfs_ops.queries import query_from_row
 from vfs_ops.residency import ResidentShards, resident_bytes
-from vfs_ops.scan import search
+from vfs_ops.scan import search, search_iter
+from vfs_ops.score_arrays import score_images
 from vfs_ops.traffic import counting
 
 
@@ -54,3 +56,26 @@ def test_a_cache_that_does_not_fit_is_refused_with_both_numbers(
         cache.load()
     free.available *= 2
     assert cache.load().resident
+
+
+def test_shards_in_memory_are_scored_a_few_at_a_time(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = query_from_row(cache, 3)
+    loaded, expected = cache.load(), search(cache, query, 20)
+    monkeypatch.setattr(scan_runners, "SHARDS_TOGETHER", 3)
+    before = torch.get_num_threads()
+    with search_iter(loaded, query, 20, threads=2) as run:
+        partials = list(run)
+    assert [partial.done for partial in partials] == [3, 4]
+    np.testing.assert_array_equal(partials[-1].hits.score, expected.score)  # type: ignore[union-attr]
+    assert torch.get_num_threads() == before
+    with search_iter(loaded, query, 20) as run:
+        assert next(run).done == 3
+        run.cancel()
+        assert list(run) == []
+
+
+def test_every_image_is_scored_from_memory(cache: Cache) -> None:
+    query = query_from_row(cache, 3)
+    assert score_images(cache.load(), query).equals(score_images(cache, query))
