@@ -18,7 +18,12 @@ from vfs_ops.exact import Pattern
 from vfs_ops.hits import Hits, ManyHits, Provenance
 from vfs_ops.queries import Query
 from vfs_ops.scan_plan import ScanPlan
-from vfs_ops.scan_runners import active_client, run_on_cluster, run_on_threads
+from vfs_ops.scan_runners import (
+    active_client,
+    run_in_memory,
+    run_on_cluster,
+    run_on_threads,
+)
 from vfs_ops.scan_tasks import ScanJob, ShardResult
 from vfs_ops.shard_sources import ReadCost
 from vfs_ops.topk import Best, best_of
@@ -88,7 +93,8 @@ def shard_results(
     QueryError
         If a cluster is given for a cache that only this process can see.
     """
-    here = cache.resident or cache.workspace.protocol == "memory"
+    resident = cache.resident
+    here = resident or cache.workspace.protocol == "memory"
     if client is not None and here:
         raise QueryError(
             f"cache {cache.id[:12]} lies in the memory of this process, which a cluster's workers "
@@ -98,6 +104,8 @@ def shard_results(
     lowest = [-np.inf] * len(patterns)
     asked = (lambda: lowest) if floors is None else floors
     stop = stop or threading.Event()
+    if resident:
+        return run_in_memory(job, patterns, plan, asked, stop)
     if client is None:
         return run_on_threads(job, patterns, plan, asked, stop)
     return run_on_cluster(client, job, patterns, plan, asked, stop)
@@ -185,7 +193,7 @@ class SearchRun:
         self._executor = executor_name(cache, plan, client)
         self._best = [Best.empty() for _ in questions.queries]
         self._done, self._images, self._missing = 0, 0, 0
-        self._cost, self._scoring = ReadCost(), 0.0
+        self._cost, self._scoring, self._devices = ReadCost(), 0.0, set[str]()
         self._results = shard_results(
             cache, job, questions.patterns, plan, client, self._floors, self._stop
         )
@@ -204,6 +212,7 @@ class SearchRun:
             self._cost += result.cost
             self._scoring += result.scoring
             self._missing += result.missing
+            self._devices.add(result.device)
         total = len(self.plan.tasks)
         return Partial(
             done=self._done,
@@ -248,7 +257,7 @@ class SearchRun:
             seconds_reading=self._cost.reading,
             seconds_decoding=self._cost.decoding,
             seconds_scoring=self._scoring,
-            device="cpu",
+            device=", ".join(sorted(self._devices)),
             executor=self._executor,
             complete=self._done == len(self.plan.tasks) and not missing,
             missing_shards=missing,

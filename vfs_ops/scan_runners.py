@@ -27,6 +27,9 @@ Floors = Callable[[], Sequence[float]]
 TASKS_PER_THREAD: Final = 3
 """Tasks that wait at a cluster's scheduler for each thread of its workers. More would start from
 older floors and take longer to cancel; fewer would leave threads idle between two."""
+SHARDS_TOGETHER: Final = 64
+"""Shards in memory that are scored in one call: enough for the kernel to choose well what it
+scores exactly, few enough that a search of many can be cancelled."""
 LONELY_SECONDS: Final = 60.0
 """How long a scan waits for a cluster that has no worker."""
 _MESSAGE_BYTES: Final = 4 << 20  # of queries in one message; Dask warns of messages above 10 MB
@@ -72,7 +75,7 @@ def run_on_threads(
             finished.put(None)
 
     with (
-        _torch_with_one_thread(),
+        _torch_with_threads(),
         ThreadPoolExecutor(plan.threads, "vfs-scan", torch.set_num_threads, (1,)) as pool,
         ThreadPoolExecutor(1, "vfs-scan-scheduler") as scheduler,
     ):
@@ -100,6 +103,24 @@ def _drained(
                 return results, True
             results.append(result)
     return results, False
+
+
+def run_in_memory(
+    job: ScanJob, patterns: Sequence[Pattern], plan: ScanPlan, floors: Floors, stop: threading.Event
+) -> Generator[list[ShardResult]]:
+    """Score all shards of a cache in memory, many in one call of the kernel.
+
+    There is nothing to read that Dask could overlap with scoring, and the kernel has threads of
+    its own: `plan.threads`.
+    """
+    scorer = Scorer(job, patterns)
+    for start in range(0, len(plan.tasks), SHARDS_TOGETHER):
+        if stop.is_set():
+            return
+        with _torch_with_threads():
+            torch.set_num_threads(plan.threads)
+            results = scorer.run_together(plan.tasks[start : start + SHARDS_TOGETHER], floors())
+        yield results
 
 
 def run_on_cluster(
@@ -213,8 +234,8 @@ def _unchanged(part: list[Pattern]) -> list[Pattern]:
 
 
 @contextlib.contextmanager
-def _torch_with_one_thread() -> Iterator[None]:
-    """Restore the number of torch's threads, which those of a scan set to one each, at the end."""
+def _torch_with_threads() -> Iterator[None]:
+    """Restore the number of torch's threads, which scans set, when the last of them ends."""
     global _threads_before, _threads_users
     with _threads_lock:
         if _threads_users == 0:

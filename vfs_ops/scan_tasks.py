@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfs_ops import blocks
 from vfs_ops.batches import Batch
 from vfs_ops.blocks import Block, Part
+from vfs_ops.blocks import Scratch as Buffers
 from vfs_ops.errors import IncompleteError
 from vfs_ops.exact import Pattern
 from vfs_ops.scan_plan import ShardTask
-from vfs_ops.scoring import best_of_parts
+from vfs_ops.scoring import best_of_parts, best_scores
 from vfs_ops.shard_sources import ReadCost, Scratch, ShardArrays, ShardSource
-from vfs_ops.topk import Best, best_of
+from vfs_ops.topk import Best
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,8 @@ class ShardResult:
     cost: ReadCost
     scoring: float
     """Seconds of one thread."""
+    device: str
+    """What scored."""
     missing: bool
     """The shard is not there; nothing was compared."""
 
@@ -69,8 +71,9 @@ class Scorer:
         self._made_of = (job, *patterns)
         self._job = job
         self._batch = Batch.of([pattern for part in patterns for pattern in part], job.grid)
-        self._own = np.unique(np.concatenate([np.empty(0, np.int64), *job.own]))
         self._of_thread = threading.local()
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        """What scores on this machine."""
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Any, ...]]:
         return Scorer, self._made_of
@@ -102,77 +105,83 @@ class Scorer:
         """
         if cancelled():
             return None
+        scratch, buffers = self._reused()
         try:
             arrays = self._job.source.read(
-                task.receipt, None if task.whole else task.wanted, self._scratch()
+                task.receipt, None if task.whole else task.wanted, scratch
             )
         except IncompleteError:
             if not self._job.allow_partial:
                 raise
             nothing = tuple(Best.empty() for _ in self._batch.patterns)
-            return ShardResult(task.receipt.shard, 0, nothing, ReadCost(), 0.0, missing=True)
+            cost = ReadCost()
+            return ShardResult(task.receipt.shard, 0, nothing, cost, 0.0, self.device, missing=True)
         if cancelled():
             return None
         started = time.perf_counter()
-        rows = np.flatnonzero(arrays.valid)
-        if task.wanted is not None:
-            rows = rows[np.isin(arrays.rows[rows], task.wanted)]
-        best = self._score(task, arrays, rows, floors())
+        part, images = self._part(task, arrays)
+        best = self._score(part, floors(), buffers)
         scoring = time.perf_counter() - started
-        return ShardResult(task.receipt.shard, len(rows), best, arrays.cost, scoring, missing=False)
+        return ShardResult(
+            task.receipt.shard, images, best, arrays.cost, scoring, self.device, missing=False
+        )
 
-    def _score(
-        self, task: ShardTask, arrays: ShardArrays, rows: NDArray[np.intp], floors: Sequence[float]
-    ) -> tuple[Best, ...]:
-        """Return each query's best windows, none of its own images.
+    def run_together(
+        self, tasks: Sequence[ShardTask], floors: Sequence[float]
+    ) -> list[ShardResult]:
+        """Score shards that lie in memory, all together, which costs less than one by one.
 
-        All queries are compared with the same rows. An image that is the own one of some query
-        first stands for itself, and as many more windows are kept as there are such images; then
-        each query drops its own, and the images return to their groups. So no query's own image
-        hides another of its group.
+        The kernel uses as many threads as torch is allowed. What is found stands in the result of
+        the last shard.
         """
+        started = time.perf_counter()
+        read = [self._job.source.read(task.receipt, None, None) for task in tasks]
+        parts, counts = zip(*map(self._part, tasks, read), strict=True)
+        buffers = self._reused()[1]
+        if self._job.k is None:
+            found = [self._score(part, floors, buffers) for part in parts]
+        else:
+            least = np.asarray(floors, np.float64)
+            best = best_of_parts(self._batch, parts, self._job.k, least, buffers)
+            nothing = tuple(Best.empty() for _ in best)
+            found = [*[nothing] * (len(tasks) - 1), tuple(best)]
+        share = (time.perf_counter() - started) / len(tasks)
+        return [
+            ShardResult(
+                task.receipt.shard, count, one, ReadCost(), share, self.device, missing=False
+            )
+            for task, count, one in zip(tasks, counts, found, strict=True)
+        ]
+
+    def _part(self, task: ShardTask, arrays: ShardArrays) -> tuple[Part, int]:
+        """Return a shard with what each query may find in it, and how many images any may."""
         images = task.receipt.start + arrays.rows
+        allowed = arrays.valid
+        if task.wanted is not None:
+            allowed = allowed & np.isin(arrays.rows, task.wanted)
+        count = int(allowed.sum())
+        if any(len(rows) for rows in self._job.own):
+            allowed = np.stack([allowed & ~np.isin(images, rows) for rows in self._job.own])
         groups = images if task.groups is None else task.groups[arrays.rows]
-        own = np.isin(images, self._own)
-        apart = np.where(own, -1 - images, groups) if own.any() else groups
-        limit = len(rows) if self._job.k is None else self._job.k
-        allowed = np.zeros(len(images), np.bool_)
-        allowed[rows] = True
-        block = arrays.block or Block.of(arrays.features, arrays.sq_norm)
-        found = best_of_parts(
-            self._batch,
-            [Part(block, images, apart, allowed)],
-            limit + int(own[rows].sum()),
-            np.array(floors, np.float64),
-            self._buffers(),
-        )
-        if not own.any():
-            return tuple(found)
-        return tuple(
-            best_of([_without(best, left_out, images, groups)], limit)
-            for best, left_out in zip(found, self._job.own, strict=True)
-        )
+        block = arrays.block or Block.of(arrays.features, arrays.sq_norm, device=self.device)
+        return Part(block, images, groups, allowed), count
 
-    def _buffers(self) -> blocks.Scratch:
-        if not hasattr(self._of_thread, "buffers"):
-            self._of_thread.buffers = blocks.Scratch()
-        buffers: blocks.Scratch = self._of_thread.buffers
-        return buffers
+    def _score(self, part: Part, floors: Sequence[float], buffers: Buffers) -> tuple[Best, ...]:
+        if self._job.k is not None:
+            least = np.asarray(floors, np.float64)
+            return tuple(best_of_parts(self._batch, [part], self._job.k, least, buffers))
+        found = []
+        for score, y, x in zip(*best_scores(self._batch, part, buffers), strict=True):
+            rows = np.flatnonzero(~np.isnan(score))
+            found.append(Best(score[rows], part.images[rows], y[rows], x[rows], part.groups[rows]))
+        return tuple(found)
 
-    def _scratch(self) -> Scratch:
-        if not hasattr(self._of_thread, "scratch"):
-            self._of_thread.scratch = Scratch()
-        scratch: Scratch = self._of_thread.scratch
-        return scratch
-
-
-def _without(
-    best: Best, left_out: NDArray[np.int64], images: NDArray[np.int64], groups: NDArray[np.int64]
-) -> Best:
-    """Drop some images, and give the others back their groups."""
-    kept = ~np.isin(best.image, left_out)
-    group = groups[np.searchsorted(images, best.image[kept])]
-    return Best(best.score[kept], best.image[kept], best.y[kept], best.x[kept], group)
+    def _reused(self) -> tuple[Scratch, Buffers]:
+        """Return the memory of this thread."""
+        if not hasattr(self._of_thread, "memory"):
+            self._of_thread.memory = Scratch(), Buffers()
+        memory: tuple[Scratch, Buffers] = self._of_thread.memory
+        return memory
 
 
 def run_task(scorer: Scorer, task: ShardTask, floors: Sequence[float]) -> ShardResult | None:
