@@ -78,7 +78,7 @@ def cluster(cache: Cache, pairs: int) -> list[dict[str, object]]:
     [query] = scan_caches.random_queries(cache, 1)
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
         ) as processes,
         Client(processes, set_as_default=False) as client,
     ):

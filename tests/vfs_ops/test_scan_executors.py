@@ -39,7 +39,7 @@ def processes(request: pytest.FixtureRequest) -> Iterator[Client]:
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             env=found,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
