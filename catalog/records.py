@@ -25,7 +25,7 @@ from vfs_ops.errors import (
     UnavailableError,
     VfsError,
 )
-from vfs_ops.locations import FileStat
+from vfs_ops.file_stats import FileStat
 from vfs_ops.storage import Workspace
 from vfs_ops.urls import LOCAL_PROTOCOLS
 

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from vfs_ops.errors import ImageError, MissingDependencyError, SourceError
 from vfs_ops.failures import storage_errors
+from vfs_ops.file_stats import FileStat
 from vfs_ops.images import decode_pixels, one_line
-from vfs_ops.locations import FileStat
 from vfs_ops.sources import Content, Listing, Place, check_uris
 
 

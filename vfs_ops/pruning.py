@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from vfs_ops import claims
-from vfs_ops.locations import FileStat
+from vfs_ops.file_stats import FileStat
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.storage import Workspace
 from vfs_ops.unused import Unused, datasets_of, files_below, is_claimed

@@ -10,8 +10,9 @@ import pyarrow as pa
 from PIL import Image
 
 from vfs_ops.errors import ImageError, SourceError, StorageError
+from vfs_ops.file_stats import FileStat
 from vfs_ops.images import MAX_BYTES, content_digest, decode_image, decode_pixels, pixel_digest
-from vfs_ops.locations import FileStat, Folder, read_url, stat_url
+from vfs_ops.locations import Folder, read_url, stat_url
 from vfs_ops.manifests import RESERVED
 from vfs_ops.metadata import is_clean_text, normal_metadata
 from vfs_ops.parquet_files import MAX_WRITTEN_BYTES, ROW_GROUP_ROWS

@@ -17,8 +17,9 @@ from vfs_ops.attempts import persistently
 from vfs_ops.canonical import check_name
 from vfs_ops.errors import AccessError, ForbiddenError, InvalidNameError
 from vfs_ops.failures import already_there, storage_errors
+from vfs_ops.file_stats import FileStat
 from vfs_ops.filesystems import self_reliant_options
-from vfs_ops.locations import FileStat, Folder
+from vfs_ops.locations import Folder
 from vfs_ops.urls import WORKSPACE_PROTOCOLS, normalize_url
 
 READ_ONLY_PROTOCOLS: Final = ("https",)

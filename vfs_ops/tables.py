@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from vfs_ops.errors import SourceError
-from vfs_ops.locations import FileStat, Folder
+from vfs_ops.file_stats import FileStat
+from vfs_ops.locations import Folder
 from vfs_ops.sources import Listing, file_listing, is_remote
 from vfs_ops.tabular import find_path_column, read_table, split_url, text_column
 from vfs_ops.urls import LOCAL_PROTOCOLS, REMOTE_PROTOCOLS, normalize_url

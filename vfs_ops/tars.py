@@ -11,7 +11,8 @@ from typing import IO, Any, Final
 import pyarrow as pa
 
 from vfs_ops.errors import SourceError
-from vfs_ops.locations import FileStat, Folder
+from vfs_ops.file_stats import FileStat
+from vfs_ops.locations import Folder
 from vfs_ops.ranged import open_ranged
 from vfs_ops.sources import EXTENSIONS, Listing, file_listing
 from vfs_ops.tabular import split_url

@@ -13,8 +13,9 @@ from vfs_ops import claims
 from vfs_ops.canonical import is_id
 from vfs_ops.concurrent_reads import read_many
 from vfs_ops.errors import DamagedError, NewerFormatError
+from vfs_ops.file_stats import FileStat
 from vfs_ops.layout import cache_key, decode_plan
-from vfs_ops.locations import FileStat, Folder
+from vfs_ops.locations import Folder
 from vfs_ops.storage import Workspace
 
 Kind = Literal["cache", "dataset", "staging", "claim", "temporary"]

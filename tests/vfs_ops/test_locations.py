@@ -18,7 +18,8 @@ from vfs_ops.errors import (
     NotFoundError,
     StorageError,
 )
-from vfs_ops.locations import FileStat, Folder, read_url, stat_url
+from vfs_ops.file_stats import FileStat
+from vfs_ops.locations import Folder, read_url, stat_url
 from vfs_ops.urls import REMOTE_PROTOCOLS
 
 

@@ -22,9 +22,10 @@ from vfs_ops.errors import (
     SourceError,
     StorageError,
 )
+from vfs_ops.file_stats import FileStat
 from vfs_ops.folders import FolderSource
 from vfs_ops.ingestion import ingest
-from vfs_ops.locations import FileStat, Folder
+from vfs_ops.locations import Folder
 from vfs_ops.objects import ObjectSource, torchvision_source
 from vfs_ops.source_kinds import as_source
 from vfs_ops.sources import Listing, Place
