@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--images", type=Path)
     images = parser.parse_args().images
     images = None if images is None else images.expanduser()
-    commands = [["search_reference"], ["in_ram"], ["products"], ["scale"]]
+    commands = [["search_reference"], ["in_ram"], ["products"], ["scale"], ["scan"], ["scan_s3"]]
     if images is not None:
         given = ["--images", str(images)]
         ways = ([], ["--cluster"], ["--workers"], ["--memory"])
