@@ -1,0 +1,203 @@
+"""SearchPanel in a real notebook: paint, see hits, cancel, late answers, files, errors."""
+
+import json
+
+import pytest
+from makers import cut_small, make_extractor, write_photos
+from playwright.sync_api import expect
+from pointer import Canvas
+
+from vfs_ops import builder
+from vfs_ops.ingestion import ingest
+from vfs_ops.storage import Workspace
+
+EVIL = "<img src=x onerror=alert(1)><!--"
+
+SETUP = """
+import threading, numpy as np
+from pathlib import Path
+from makers import make_extractor
+from vfs_ops.caches import open_cache
+from vfs_ops.errors import ImageError
+from vfs_ops.extract import FeatureExtractor
+from vfs_ops.storage import Workspace
+from vfs_ops.widgets import SearchPanel
+from vfs_ops.widgets import panel as module
+root = Path({folder!r})
+workspace = Workspace.at(str(root / 'workspace'))
+caches = dict(zip(['early', 'late </script><script>alert(2)</script>'],
+                  [open_cache(workspace, identity) for identity in {ids!r}]))
+photo = (root / 'photos' / 'odd' / '0001.png').read_bytes()
+thin = np.zeros((1, 4000, 3), np.uint8)
+class Picky(FeatureExtractor):
+    def prepare(self, image):
+        if image.width > 1000:
+            raise ImageError('this image is too thin for the model; choose another')
+        return super().prepare(image)
+extractor = Picky(make_extractor().model, ['0', '2'], device='cpu')
+panel = SearchPanel(caches, [photo, thin], names=['photo', 'thin'], extractor=extractor,
+                    rows=[4], k=5)
+real = module.search_iter
+gate, slow = threading.Semaphore(0), [False]
+class Gated:
+    'A search that waits at a gate before each shard, unless it is cancelled.'
+    def __init__(self, *args, **options):
+        self.run, self.stop = real(*args, **options), threading.Event()
+    def __enter__(self): return self
+    def __exit__(self, *error): self.run.close()
+    def cancel(self):
+        self.stop.set(); self.run.cancel()
+    def __iter__(self):
+        for part in self.run:
+            while slow[0] and not self.stop.is_set() and not gate.acquire(timeout=0.02): pass
+            if self.stop.is_set(): return
+            yield part
+module.search_iter = Gated
+panel
+"""
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("panel")
+    write_photos(folder / "photos", 48)
+    (folder / "photos" / "even").rename(folder / "photos" / EVIL)
+    workspace = Workspace.at(str(folder / "workspace"))
+    dataset = ingest(str(folder / "photos"), workspace)
+    with pytest.MonkeyPatch.context() as patch:
+        cut_small(patch)
+        ids = [cache.id for cache in builder.build(dataset, make_extractor())]
+    opened = open_notebook(SETUP.format(folder=str(folder), ids=ids))
+    opened.folder = folder
+    return opened
+
+
+@pytest.fixture
+def canvas(notebook):
+    """Return the canvas of the first image, with nothing highlighted."""
+    notebook.kernel.execute("slow[0] = False; panel.number = 0")
+    notebook.kernel.execute("while gate.acquire(blocking=False): pass")
+    expect(notebook.page.locator(".vfs-caption")).to_contain_text("photo")
+    notebook.kernel.execute("panel.mask = None")
+    expect(notebook.page.locator(".vfs-hit")).to_have_count(0)
+    yield Canvas(notebook.page.locator("canvas.vfs-stage"), 64)
+    notebook.check()
+
+
+def row(notebook, number=0):
+    return notebook.page.locator(".vfs-found").nth(number)
+
+
+def search(notebook, canvas, *points):
+    """Highlight something, and wait for the hits of all caches."""
+    before = notebook.kernel.evaluate("panel.searches")
+    canvas.drag(*(points or ((20, 20), (40, 28))))
+    notebook.kernel.wait_until(f"panel.searches > {before}")
+    expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
+    expect(notebook.page.locator(".vfs-old")).to_have_count(0)
+
+
+def choose_k(page, k):
+    page.get_by_label("Hits of each cache").click(click_count=3)
+    page.keyboard.type(k)
+    page.keyboard.press("Enter")
+
+
+def test_releasing_the_pointer_searches_and_shows_what_python_found(notebook, canvas):
+    search(notebook, canvas)
+    for number in range(2):
+        hits = notebook.kernel.evaluate(
+            f"[(float(s), int(i)) for h in [list(panel.hits.values())[{number}]] "
+            "for s, i in zip(h.score, h.image)]"
+        )
+        shown = row(notebook, number).locator(".vfs-score").all_inner_texts()
+        assert shown == [f"{score:.3f}" for score, _ in hits]
+    # the photo is of the dataset: it is left out
+    own = "[list(h.rows['uri'].to_pylist()) for h in panel.hits.values()]"
+    assert not any("0001.png" in uri for uris in notebook.kernel.evaluate(own) for uri in uris)
+    outlined = row(notebook).locator(".vfs-border").first.get_attribute("d")
+    box = notebook.kernel.evaluate("list(panel.hits.values())[0].boxes()[0].tolist()")
+    xs = [float(part.split("H")[1].split("M")[0]) for part in outlined.split(" ") if "H" in part]
+    assert max(xs) * 64 == pytest.approx(box[2])
+
+
+def test_labels_and_names_stay_text(notebook, canvas):
+    search(notebook, canvas)
+    labels = notebook.page.locator(".vfs-hit-label")
+    assert EVIL in labels.all_inner_texts()
+    titles = notebook.page.locator(".vfs-row-title")
+    assert titles.all_inner_texts()[1] == "late </script><script>alert(2)</script>"
+    assert notebook.page.locator("img[src='x']").count() == 0
+    assert notebook.page.evaluate("() => document.querySelectorAll('.vfs script').length") == 0
+
+
+def test_shared_images_are_marked_and_counted(notebook, canvas):
+    search(notebook, canvas, (4, 4), (60, 10), (60, 40), (4, 40), (4, 20), (60, 25))
+    shared = notebook.kernel.evaluate(
+        "len(set.intersection(*[set(h.image.tolist()) for h in panel.hits.values()]))"
+    )
+    assert shared > 0
+    expect(notebook.page.locator(".vfs-shared")).to_have_count(2 * shared)
+    expect(row(notebook).locator(".vfs-status")).to_contain_text(f"{shared / 5:.2f}")
+
+
+def test_a_late_answer_is_not_shown_and_partial_results_are(notebook, canvas):
+    notebook.kernel.execute("slow[0] = True")
+    canvas.drag((10, 10), (20, 14))
+    notebook.kernel.execute("gate.release()")
+    expect(row(notebook).locator(".vfs-status")).to_contain_text("% searched")
+    expect(row(notebook).locator(".vfs-hit")).to_have_count(5)
+    notebook.screenshot("panel-partial", notebook.page.locator(".vfs-search"))
+    before = notebook.kernel.evaluate("panel.searches")
+    canvas.drag((40, 40), (50, 44))  # another question: the first is cancelled and forgotten
+    notebook.kernel.execute("slow[0] = False")
+    notebook.kernel.wait_until(f"panel.searches > {before}")
+    expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
+    assert notebook.kernel.evaluate("panel.searches") == before + 1
+    shown = row(notebook).locator(".vfs-score").all_inner_texts()
+    found = notebook.kernel.evaluate("list(panel.hits.values())[0].score.tolist()")
+    assert shown == [f"{score:.3f}" for score in found]
+    assert "cancelled" not in row(notebook).inner_text()
+
+
+def test_filters_groups_and_k(notebook, canvas):
+    search(notebook, canvas)
+    page = notebook.page
+    page.get_by_role("button", name="Filter…").click()
+    page.get_by_label("Column").select_option("label")
+    page.get_by_label("Value").fill("odd")
+    before = notebook.kernel.evaluate("panel.searches")
+    page.get_by_role("button", name="Add", exact=True).click()
+    notebook.kernel.wait_until(f"panel.searches > {before}")
+    found = "set(list(panel.hits.values())[0].rows['label'].to_pylist())"
+    assert notebook.kernel.evaluate(found) == {"odd"}
+    page.get_by_role("button", name="Remove the filter label is odd").click()
+    notebook.kernel.wait_until(f"panel.searches > {before + 1}")
+    page.get_by_label("One hit per").select_option("label")
+    notebook.kernel.wait_until(f"panel.searches > {before + 2}")
+    assert len(notebook.kernel.evaluate("list(panel.hits.values())[0].image.tolist()")) == 2
+    page.get_by_label("One hit per").select_option("")
+    choose_k(page, "7")
+    expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(7)
+    choose_k(page, "900")
+    expect(page.locator(".vfs-message")).to_contain_text("expected 1 to 200")
+    choose_k(page, "5")
+    expect(page.locator(".vfs-message")).to_have_count(0)
+    expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
+
+
+def test_files_are_downloaded(notebook, canvas, tmp_path):
+    search(notebook, canvas)
+    heads = {"PNG": b"\x89PNG", "SVG": b"<?xml", "CSV": b"rank,", "Parquet": b"PAR1"}
+    for label, head in heads.items():
+        with notebook.page.expect_download() as started:
+            notebook.page.get_by_role("button", name=label, exact=True).click()
+        started.value.save_as(tmp_path / label)
+        assert (tmp_path / label).read_bytes().startswith(head)
+    with notebook.page.expect_download() as started:
+        notebook.page.get_by_role("button", name="Recipe").click()
+    assert started.value.suggested_filename == "hits.json"
+    started.value.save_as(tmp_path / "recipe.json")
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["search"] == {"k": 5}
+    assert sum(recipe["region"]["runs"]) == 64 * 48
