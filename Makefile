@@ -38,7 +38,7 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/.made
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 demo: $(VENV)/.demo
-	$(BIN)/vfs demo $(FROM_IMAGES)
+	$(BIN)/vfs demo --track $(FROM_IMAGES)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

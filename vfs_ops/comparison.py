@@ -176,7 +176,7 @@ def compare(
 def _measured(
     hits: Mapping[str, Sequence[Hits]], scores: Mapping[str, Sequence[NDArray[np.float64]]], k: int
 ) -> list[tuple[int, str, str, str | None, float]]:
-    from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
+    from scipy.stats import kendalltau, spearmanr
 
     values: list[tuple[int, str, str, str | None, float]] = []
     for name, answers in hits.items():

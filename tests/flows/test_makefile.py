@@ -66,7 +66,7 @@ def test_what_is_installed_is_not_installed_again(make, tmp_path):
     assert code == 0
     assert "python -m venv .venv" in lines
     assert [line.split()[-1] for line in installs(lines)] == [".[demo]"]
-    assert (tmp_path / "asked").read_text() == "demo\n"
+    assert (tmp_path / "asked").read_text() == "demo\n--track\n"
     assert make("demo") == (0, [])
     later = (tmp_path / ".venv" / ".demo").stat().st_mtime + 5
     os.utime(tmp_path / "pyproject.toml", (later, later))
@@ -111,5 +111,5 @@ def test_an_environment_that_works_is_kept(make, tmp_path):
 def test_the_folder_of_photos_arrives_as_it_was_typed(make, tmp_path, images):
     for arguments, environment in (([f"IMAGES={images}"], {}), ([], {"IMAGES": images})):
         assert make("demo", *arguments, **environment)[0] == 0
-        assert (tmp_path / "asked").read_text().splitlines() == ["demo", "--images", images]
+        assert (tmp_path / "asked").read_text().splitlines() == ["demo", "--track", "--images", images]
     assert not (tmp_path / "evil").exists()
