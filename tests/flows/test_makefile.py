@@ -111,5 +111,10 @@ def test_an_environment_that_works_is_kept(make, tmp_path):
 def test_the_folder_of_photos_arrives_as_it_was_typed(make, tmp_path, images):
     for arguments, environment in (([f"IMAGES={images}"], {}), ([], {"IMAGES": images})):
         assert make("demo", *arguments, **environment)[0] == 0
-        assert (tmp_path / "asked").read_text().splitlines() == ["demo", "--track", "--images", images]
+        assert (tmp_path / "asked").read_text().splitlines() == [
+            "demo",
+            "--track",
+            "--images",
+            images,
+        ]
     assert not (tmp_path / "evil").exists()
