@@ -52,6 +52,10 @@ class Alias:
             raise DamagedError(f"{what} is no JSON object; set the alias again")
         check_format(document, "alias", what)
         check_alias(document, what)
+        try:
+            check_alias_name(document["alias"])  # `name@3` is a version whatever a record says
+        except InvalidNameError as error:
+            raise DamagedError(f"{what}: {error}") from error
         return cls(**{item.name: document[item.name] for item in fields(cls)})
 
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from catalog.about import About, Licences
+from catalog.contents import list_versions
 from catalog.entries import Entry, EntryType
 from catalog.facts import cache_facts, dataset_facts
 from catalog.index import rebuild_index
 from catalog.lookup import find
 from catalog.records import read_records
 from vfs_ops.canonical import check_name
-from vfs_ops.errors import NotFoundError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -95,9 +95,17 @@ def describe(workspace: Workspace, kind: EntryType, name: str, about: About) -> 
     NotFoundError
         If there is no such name.
     """
-    newest = find(workspace, check_name(name), kind)
-    built = {**newest.built, "by": user()}
-    return _register(workspace, kind, name, newest.id, newest.facts, about, built)
+    while True:
+        newest = find(workspace, check_name(name), kind)
+        said = about.document()
+        if newest.about == said:
+            rebuild_index(workspace)
+            return newest
+        built = {**newest.built, "by": user()}
+        number = newest.version + 1  # of that very version: a newer one is looked at anew
+        entry = Entry(kind, name, number, newest.id, now(), newest.facts, said, built)
+        if _create(workspace, entry):
+            return entry
 
 
 def user() -> str:
@@ -114,12 +122,10 @@ def now() -> str:
 
 
 def _said_of_dataset(workspace: Workspace, name: str, identity: str) -> About:
-    """Return what the entry of a dataset says; nothing if that very dataset has none."""
-    try:
-        entry = find(workspace, name, "dataset")
-    except NotFoundError:
-        return About()
-    if entry.id != identity:
+    """Return what the newest entry of this very dataset says; nothing if it has none."""
+    versions = list_versions(workspace, "dataset", name)
+    entry = next((entry for entry in reversed(versions) if entry.id == identity), None)
+    if entry is None:
         return About()
     said = About.of(entry.about)
     return About(split=said.split, licences=Licences(images=said.licences.images))
@@ -147,7 +153,14 @@ def _register(
                 return newest
         version = known[-1].place[3] + 1 if known else 1
         entry = Entry(kind, name, version, identity, now(), facts, said, built)
-        Entry.from_document(entry.document())  # what no reader would take is not written
-        if workspace.create(entry.key, entry.encode()):
-            rebuild_index(workspace)
+        if _create(workspace, entry):
             return entry
+
+
+def _create(workspace: Workspace, entry: Entry) -> bool:
+    """Write an entry; False if somebody else has written one of that number."""
+    Entry.from_document(entry.document())  # what no reader would take is not written
+    created = workspace.create(entry.key, entry.encode())
+    if created:
+        rebuild_index(workspace)
+    return created

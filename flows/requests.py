@@ -174,7 +174,7 @@ def request_cache(
     choice = ExtractorChoice(model=model, layers=(layer,), weights=weights, checkpoint=checkpoint)
     job = BuildJob(
         workspace=target.url,
-        dataset=images_of.entry.name,
+        dataset=images_of.entry.reference,  # what was asked for, not what may be newest by then
         extractors=(choice,),
         name=name,
         dtype=dtype,

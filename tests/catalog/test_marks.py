@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import catalog
+from catalog import registration
 from catalog.about import About, Licences
 from catalog.records import INDEX_KEY
 from vfs_ops.errors import InvalidNameError, NotFoundError, SpecError
@@ -107,6 +108,41 @@ def test_the_run_of_a_flow_is_kept_and_makes_no_new_version(registered, caches):
         )
     assert entry.version == 1
     assert entry.built == {"by": "ann", "flow_run": "first"}
+
+
+def test_who_describes_does_not_bring_back_what_was_newest(registered, caches, monkeypatch):
+    newer = replace(caches[0].dataset, id="b" * 64)
+    find = registration.find
+    others = [newer]
+
+    def find_slowly(*reference):
+        found = find(*reference)
+        if others:  # registered after this look, and before what follows from it is written
+            catalog.register_dataset(registered, "photos", others.pop())
+        return found
+
+    monkeypatch.setattr(registration, "find", find_slowly)
+    entry = catalog.describe(registered, "dataset", "photos", About(owner="ann"))
+    assert (entry.version, entry.id, entry.about["owner"]) == (3, newer.id, "ann")
+
+
+def test_a_cache_of_an_older_dataset_has_the_licence_of_its_images(registered, caches):
+    about = About(split="val", licences=Licences(images="CC-BY-4.0"))
+    catalog.describe(registered, "dataset", "photos", about)
+    catalog.register_dataset(registered, "photos", replace(caches[0].dataset, id="b" * 64))
+    entry = catalog.register_cache(registered, "new", caches[0], dataset_name="photos")
+    assert entry.about["licences"]["images"] == "CC-BY-4.0"
+    assert entry.facts["dataset"]["split"] == "val"
+
+
+@pytest.mark.parametrize("alias", ["1", "latest"])
+def test_no_record_of_an_alias_makes_a_version_another(versions, alias):
+    sound = catalog.set_alias(versions, "dataset", "photos", "team-default", 2)
+    bad = {**sound.document(), "number": 2, "alias": alias}
+    versions.create(sound.key.replace("00001", "00002"), json.dumps(bad).encode())
+    assert catalog.find(versions, "photos@1").version == 1
+    assert catalog.find(versions, "photos@latest").version == 3
+    assert len(catalog.read_contents(versions).problems) == 1
 
 
 @pytest.mark.parametrize("change", [{"successor": 5}, {"version": 0}, {"reason": "x" * 1001}])

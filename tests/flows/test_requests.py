@@ -4,6 +4,7 @@ import shutil
 import threading
 
 import pytest
+from makers import write_photos
 
 import catalog
 import flows
@@ -11,6 +12,7 @@ from flows import requests
 from flows.jobs.building import BuildJob
 from flows.requests import request_cache
 from vfs_ops.errors import AccessError, IncompleteError, NotFoundError, SourceError
+from vfs_ops.ingestion import ingest
 from vfs_ops.progress import Progress
 from vfs_ops.storage import Workspace
 
@@ -78,6 +80,23 @@ def test_a_build_that_lasts_is_waited_for_again(photographed, monkeypatch):
     assert asked.progress() == Progress("build", 1, 60, "images")
 
 
+def test_the_version_of_the_dataset_that_was_asked_for_is_built(
+    photographed, dataset, tmp_path, monkeypatch
+):
+    write_photos(tmp_path / "others", 3)
+    others = ingest(str(tmp_path / "others"), photographed)
+    catalog.register_dataset(photographed, "photos", others)
+    started = []
+    monkeypatch.setattr(requests, "_start", started.append)
+    asked = [
+        request_cache(**{**ASKED, "dataset": reference}, workspaces=photographed)
+        for reference in ("photos@1", dataset.id, "photos")
+    ]
+    planned = [job.prepare().planned[0].spec.id for job in started]
+    assert planned == [request.cache_id for request in asked]
+    assert planned[0] == planned[1] != planned[2]
+
+
 class Run:
     """A flow run at a server."""
 
@@ -100,7 +119,7 @@ def test_a_flow_run_that_fails_is_an_error(photographed, monkeypatch, state):
     )
     asked = request_cache(**ASKED, workspaces=photographed, dtype="float32")
     [job] = submitted
-    assert (job.workspace, job.dataset, job.dtype) == (photographed.url, "photos", "float32")
+    assert (job.workspace, job.dataset, job.dtype) == (photographed.url, "photos@1", "float32")
     assert "gentle-otter" in repr(asked)
     with pytest.raises(IncompleteError, match=f"ended as {state}"):
         asked.wait()
