@@ -64,6 +64,8 @@ def self_reliant_options(protocol: str) -> dict[str, Any]:
     """Return options for a file system that others use: it repeats by itself what may pass."""
     if protocol == "s3":
         return {"use_listings_cache": False, "config_kwargs": _s3_config()}
+    if protocol == "https":
+        return {**options(protocol), "allow_redirects": False}  # a workspace stays on its server
     return options(protocol)
 
 

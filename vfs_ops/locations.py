@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
@@ -82,6 +82,8 @@ class Folder:
     """A place that can be listed and read, wherever it is. Paths are relative and stay inside."""
 
     url: str
+    stays: ClassVar[bool] = False
+    """Whether an https server may not redirect to another one."""
 
     @classmethod
     def at(cls, text: str) -> Folder:
@@ -136,7 +138,7 @@ class Folder:
 
         def read() -> bytes:
             if self._is_http:
-                return http_files.read_http(self.filesystem, path, start, stop)
+                return http_files.read_http(self.filesystem, path, start, stop, stay=self.stays)
             return bytes(self.filesystem.cat_file(path, start=start, end=stop))
 
         data = persistently(f"{self.url}/{relative}", read)
@@ -201,7 +203,7 @@ class Folder:
 
         def ask() -> dict[str, Any]:
             if self._is_http:
-                return http_files.http_info(self.filesystem, path)
+                return http_files.http_info(self.filesystem, path, stay=self.stays)
             found: dict[str, Any] = self.filesystem.info(path)
             return found
 

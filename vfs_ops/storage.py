@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -36,6 +36,8 @@ class Workspace(Folder):
     A local write that is killed leaves a file named ``.NAME.HEX`` beside the object it was to
     become. It is in no listing and never read; once no process writes, it may be deleted.
     """
+
+    stays: ClassVar[bool] = True
 
     @classmethod
     def at(cls, text: str) -> Workspace:
