@@ -14,6 +14,7 @@ from numcodecs import Zstd
 from numpy.typing import NDArray
 
 from vfs_ops.caches import Cache, open_cache
+from vfs_ops.claims import held
 from vfs_ops.closeness import MIN_COSINE, lowest_cosine
 from vfs_ops.commits import commit, read_commit
 from vfs_ops.completeness import finished_shards
@@ -128,9 +129,11 @@ def import_cache(
         features = _Features(found, positions, dataset)
         reader = dataset.reader(images)
         sampled = _check_sample(features, extractor, reader, uris, sample, int(digest[:16], 16))
-        plan = begin(workspace, spec, _plan(spec, dataset, extractor, sampled), probe(extractor)[0])
-        _write_shards(workspace, spec, plan, features, progress)
-        commit(workspace, plan)
+        plan, probed = _plan(spec, dataset, extractor, sampled), probe(extractor)[0]
+        with held(workspace, [spec.id]):  # so that nobody takes it for abandoned
+            plan = begin(workspace, spec, plan, probed)
+            _write_shards(workspace, spec, plan, features, progress)
+            commit(workspace, plan)
     return open_cache(workspace, spec.id, dataset)
 
 

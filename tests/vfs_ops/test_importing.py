@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from vfs_ops import claims
 from vfs_ops.errors import (
     DamagedError,
     ExtractorMismatchError,
@@ -140,8 +141,12 @@ def test_importing_again_writes_nothing(foreign, dataset, small_shards):
 
 
 def test_an_interrupted_import_goes_on(foreign, dataset, small_shards, monkeypatch):
+    claimed = []
+
     def interrupt(progress):
         if (progress.stage, progress.done) == ("import", 32):
+            [folder] = dataset.workspace.names("caches")
+            claimed.extend(claims.active(dataset.workspace, folder))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -149,6 +154,8 @@ def test_an_interrupted_import_goes_on(foreign, dataset, small_shards, monkeypat
     assert not [s for s in dataset.workspace.walk("caches") if s.path.endswith("complete.json")]
     done = {stat.path: stat.token for stat in dataset.workspace.walk("caches")}
     assert sum("/receipts/" in path for path in done) == 2
+    assert len(claimed) == 1  # nobody takes it for abandoned meanwhile
+    assert dataset.workspace.walk("claims") == []
     cache = import_cache(foreign, dataset, make_extractor(["2"]))
     after = {stat.path: stat.token for stat in dataset.workspace.walk("caches")}
     assert done.items() <= after.items()
