@@ -209,9 +209,11 @@ def _deprecation(contents: Contents, entry: Entry | None) -> str:
     if deprecation is None:
         return ""
     text = f"<strong>Deprecated</strong> {_text(deprecation.reason)}"
-    if deprecation.successor:
+    if deprecation.successor and deprecation.type == "cache":  # datasets have no place to link to
         name = deprecation.successor.partition("@")[0]
         text += f' Use <a href="#cache-{_text(name)}">{_text(deprecation.successor)}</a> instead.'
+    elif deprecation.successor:
+        text += f" Use {_text(deprecation.successor)} instead."
     return f'<p class="deprecated">{text}</p>\n'
 
 

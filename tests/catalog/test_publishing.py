@@ -50,6 +50,7 @@ def hostile(registered, caches):
     )
     catalog.deprecate(registered, "cache", "photos-toy-0", reason=text[:900], successor="hostile")
     catalog.set_alias(registered, "cache", "photos-toy-2", "team-default", 1)
+    catalog.deprecate(registered, "dataset", "photos@2", reason=text[:900], successor="photos@1")
     return registered
 
 
@@ -135,6 +136,8 @@ def test_nothing_of_an_entry_becomes_markup_or_code(hostile, opened, tmp_path):
     assert page.evaluate("window.bad") is None
     assert page.locator("#injected").count() == 0
     assert page.locator("article").count() == 3
+    links = page.locator('a[href^="#"]').evaluate_all("all => all.map((a) => a.hash.slice(1))")
+    assert [name for name in links if page.locator(f'[id="{name}"]').count() != 1] == []
     for text in HOSTILE[:3]:
         assert text in page.locator("#cache-hostile .description").inner_text()
     assert page.errors == []
@@ -191,6 +194,8 @@ def test_it_fits_and_can_be_read(hostile, opened, tmp_path, scheme, width):
     url = (tmp_path / "workspace" / PAGE_KEY).as_uri()
     page = opened(url, viewport=size, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    cut = "nodes => nodes.filter((node) => node.scrollWidth > node.clientWidth).length"
+    assert page.locator(".open pre").evaluate_all(cut) == 0
     for selector in ("h1", "dt", ".facts span", ".deprecated", ".copy", "summary"):
         assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
 
