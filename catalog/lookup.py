@@ -158,7 +158,7 @@ def _locate_id(workspace: Workspace, reference: str, kind: EntryType | None) -> 
     if not found or len(reference) < SHORTEST_PREFIX:
         raise NotFoundError(
             f"no {kind or 'dataset or cache'} {reference[:80]!r} in the catalog of {workspace.url}"
-            + _hint(reference, entries, len(contents.problems))
+            + _hint(reference, kind, contents)
         )
     if len({(entry.type, entry.id) for entry in found}) > 1:
         shown = ", ".join(sorted({f"{entry.type} {entry.name}" for entry in found}))
@@ -166,8 +166,20 @@ def _locate_id(workspace: Workspace, reference: str, kind: EntryType | None) -> 
     return Located(workspace, found[-1], contents.deprecations.get(found[-1].key))
 
 
-def _hint(reference: str, entries: list[Entry], unreadable: int) -> str:
-    names = sorted({entry.name for entry in entries})
-    close = difflib.get_close_matches(reference.partition("@")[0][:200], names, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(close)}?" if close else "; `vfs ls` lists what is"
+def _hint(reference: str, kind: EntryType | None, contents: Contents) -> str:
+    name, _, tail = reference.partition("@")
+    same = [entry for entry in contents.versions if entry.name == name]
+    own = [entry for entry in same if kind in (None, entry.type)]
+    names = sorted({entry.name for entry in contents.versions if kind in (None, entry.type)})
+    close = difflib.get_close_matches(name[:200], names, n=3, cutoff=0.5)
+    if tail and own:
+        versions = [str(entry.version) for entry in own[-10:]]
+        hint = f"; it has {', '.join([*versions, *contents.aliases.get((own[0].type, name), {})])}"
+    elif same:
+        hint = f"; there is a {same[0].type} of that name: kind {same[0].type!r}"
+    elif close:
+        hint = f"; did you mean {' or '.join(close)}?"
+    else:
+        hint = "; `vfs ls` lists what is"
+    unreadable = len(contents.problems)
     return hint + (f" ({unreadable} of its records cannot be read)" if unreadable else "")

@@ -23,7 +23,11 @@ from vfs_ops.storage import Workspace
 )
 @click.option("--row", "rows", type=int, multiple=True, help="Or a whole image of the dataset.")
 @click.option("-k", default=10, show_default=True, help="How many hits of each query.")
-@click.option("--where", multiple=True, help="COLUMN=VALUE, also != < <= > >=; all must hold.")
+@click.option(
+    "--where",
+    multiple=True,
+    help="COLUMN=VALUE, also != < <= > >= and ~ (contains); all must hold.",
+)
 @click.option("--unique-by", help="At most one hit for each value of this column.")
 @click.option("--include-query-image", is_flag=True, help="Do not leave out the image itself.")
 @click.option("--checkpoint", type=LocalPath(), help="For caches made with a local checkpoint.")

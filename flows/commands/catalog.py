@@ -58,13 +58,23 @@ def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool)
 
     NAME is a name, NAME@VERSION, NAME@ALIAS, an id, or the first six or more digits of one.
     """
-    entry = catalog.find(workspace, name, kind)
-    details = {**entry.document(), "facts": {**entry.facts, **_details(workspace, entry)}}
+    located = catalog.locate(workspace, name, kind)
+    entry, deprecation = located.entry, located.deprecation
+    aliases = catalog.read_contents(workspace).aliases.get((entry.type, entry.name), {})
+    details = {
+        **entry.document(),
+        "aliases": [name for name, alias in aliases.items() if alias.version == entry.version],
+        "deprecation": None if deprecation is None else deprecation.document(),
+        "facts": {**entry.facts, **_details(workspace, entry)},
+    }
     if as_json:
         write_json(details)
         return
-    for key in ("type", "name", "version", "id", "created"):
-        _write_fact(key, details[key])
+    if deprecation is not None:
+        say(deprecation.sentence())
+    for key in ("type", "name", "version", "aliases", "id", "created"):
+        if details[key]:
+            _write_fact(key, details[key])
     for part in ("about", "built", "facts"):
         for key, value in details[part].items():
             if value not in ("", None):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from vfs_ops.hits import Hits
     from vfs_ops.queries import Query
 
-_CONDITION = re.compile(r"\s*(?P<column>.+?)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s*(?P<value>.*?)\s*")
+_CONDITION = re.compile(
+    r"\s*(?P<column>.+?)\s*(?P<operator>==|!=|<=|>=|=|<|>|~)\s*(?P<value>.*?)\s*"
+)
 
 
 @click.command()
@@ -34,7 +36,11 @@ _CONDITION = re.compile(r"\s*(?P<column>.+?)\s*(?P<operator>==|!=|<=|>=|=|<|>)\s
     "--mask", type=LocalPath(), help="Image file of the image's size: white is highlighted."
 )
 @click.option("-k", default=10, show_default=True, help="How many hits.")
-@click.option("--where", multiple=True, help="COLUMN=VALUE, also != < <= > >=; all must hold.")
+@click.option(
+    "--where",
+    multiple=True,
+    help="COLUMN=VALUE, also != < <= > >= and ~ (contains); all must hold.",
+)
 @click.option("--unique-by", help="At most one hit for each value of this column.")
 @click.option("--include-query-image", is_flag=True, help="Do not leave out the image itself.")
 @click.option("--checkpoint", type=LocalPath(), help="For a cache made with a local checkpoint.")
@@ -132,11 +138,15 @@ def parse_condition(text: str) -> tuple[str, str, Any]:
     ('width', '>=', 200)
     >>> parse_condition("label=tabby cat")
     ('label', '==', 'tabby cat')
+    >>> parse_condition("aliases~team-default")
+    ('aliases', 'contains', 'team-default')
     """
     match = _CONDITION.fullmatch(text)
     if match is None:
-        raise PredicateError(f"--where {text!r} is no condition; expected as label=cat, width>=200")
-    operator = "==" if match["operator"] == "=" else match["operator"]
+        raise PredicateError(
+            f"--where {text!r} is no condition; expected as label=cat, width>=200, tags~red"
+        )
+    operator = {"=": "==", "~": "contains"}.get(match["operator"], match["operator"])
     try:
         value = json.loads(match["value"])
     except ValueError:

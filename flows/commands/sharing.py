@@ -30,7 +30,7 @@ _SHOWN = ("type", "name", "version", "status", "model", "layer", "dataset", "ima
     "--where",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="As layer=layer4, images>10000, status!=deprecated; may be repeated.",
+    help="As layer=layer4, images>10000, aliases~team-default (contains); may be repeated.",
 )
 @click.option("--also", multiple=True, metavar="WORKSPACE", help="Another catalog, searched too.")
 @click.option("--all-versions", is_flag=True, help="Older versions too.")

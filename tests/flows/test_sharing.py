@@ -54,7 +54,17 @@ def test_aliases_and_deprecations_are_said(registered, run):
     )
     assert "photos-toy-0@1 is deprecated: wrong crop; use photos-toy-2@1 instead" in err
     run(registered, "alias", "photos-toy-2", "latest", "1", code=2)
-    run(registered, "alias", "photos-toy-2", "x", "7", code=3)
+    _, err = run(registered, "alias", "photos-toy-2", "x", "7", code=3)
+    assert "; it has 1, team-default" in err
+    _, err = run(registered, "find", "--where", "aliases~team-default")
+    assert "1 entry found" in err
+    _, err = run(registered, "show", "photos-toy-0")
+    assert "photos-toy-0@1 is deprecated: wrong crop" in err
+    shown = json.loads(run(registered, "show", "photos-toy-2", "--json")[0])
+    assert (shown["aliases"], shown["deprecation"]) == (["team-default"], None)
+    assert "team-default" in run(registered, "show", "photos-toy-2")[0]
+    _, err = run(registered, "describe", "photos", "--owner", "ann", code=3)
+    assert "there is a dataset of that name" in err
 
 
 def test_what_people_say_is_added(registered, run):
