@@ -6,7 +6,7 @@ from catalog.contents import contents_of
 from catalog.entries import EntryType
 from catalog.index import rebuild_index
 from catalog.lookup import find
-from catalog.marks import Alias, Deprecation, check_alias_name, encode
+from catalog.marks import MOST_REASON, Alias, Deprecation, check_alias_name, encode
 from catalog.records import Record, read_records
 from catalog.registration import now, user
 from vfs_ops.canonical import check_name
@@ -69,8 +69,8 @@ def deprecate(
     follows = find(workspace, successor, kind).reference if successor else None
     if follows == entry.reference:
         raise SpecError(f"{entry.reference} cannot succeed itself; name another version")
-    if len(reason) > 1000:
-        raise SpecError(f"the reason has {len(reason)} characters; 1000 are allowed")
+    if len(reason) > MOST_REASON:
+        raise SpecError(f"the reason has {len(reason)} characters; {MOST_REASON} are allowed")
     while True:
         records = read_records(workspace, kind, entry.name)
         known = contents_of(records).deprecations.get(entry.key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from catalog.entries import EntryType
 from vfs_ops.canonical import FORMATS, canonical_json, check_format, check_name
@@ -12,6 +12,9 @@ from vfs_ops.errors import DamagedError, InvalidNameError
 
 LATEST = "latest"
 """The alias that every name has: its newest version. It moves by itself."""
+
+MOST_REASON: Final = 1000
+"""Characters of the reason of a deprecation."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import catalog
-from catalog import About, Entry
+from catalog import About, Entry, Located
+from catalog.marks import MOST_REASON, Deprecation
 from flows.jobs.job import Job
 from flows.watching import Watcher
+from vfs_ops.errors import NotFoundError
 from vfs_ops.storage import Workspace
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ class MirrorJob(Job):
 
         watcher = watcher or Watcher()
         source, target = Workspace.at(self.workspace), Workspace.at(self.target)
-        entry = watcher.stage("find", lambda: catalog.find(source, self.cache, "cache"))
+        located = watcher.stage("find", lambda: catalog.locate(source, self.cache, "cache"))
+        entry = located.entry
         dataset_id = entry.facts["dataset"]["id"]
         reports: list[MirrorReport] = watcher.stage(
             "mirror",
@@ -72,7 +75,7 @@ class MirrorJob(Job):
                 for copy, identity in ((mirror_cache, entry.id), (mirror_dataset, dataset_id))
             ],
         )
-        registered = watcher.stage("register", lambda: _register(source, target, entry))
+        registered = watcher.stage("register", lambda: _register(source, target, located))
         return Mirrored(
             registered,
             sum(report.copied_objects for report in reports),
@@ -81,11 +84,12 @@ class MirrorJob(Job):
         )
 
 
-def _register(source: Workspace, target: Workspace, entry: Entry) -> Entry:
+def _register(source: Workspace, target: Workspace, located: Located) -> Entry:
     """Write the entries of a cache and its dataset as they are in the source."""
     from vfs_ops.caches import open_cache
     from vfs_ops.datasets import open_dataset
 
+    entry = located.entry
     shown = entry.facts["dataset"]
     dataset = open_dataset(target, shown["id"])
     of_dataset = [
@@ -97,7 +101,7 @@ def _register(source: Workspace, target: Workspace, entry: Entry) -> Entry:
         catalog.register_dataset(
             target, other.name, dataset, about=About.of(other.about), **_built(other)
         )
-    return catalog.register_cache(
+    registered = catalog.register_cache(
         target,
         entry.name,
         open_cache(target, entry.id, dataset),
@@ -105,6 +109,31 @@ def _register(source: Workspace, target: Workspace, entry: Entry) -> Entry:
         about=About.of(entry.about),
         **_built(entry),
     )
+    if located.deprecation is not None:
+        _deprecate(target, registered, located.deprecation, _successor(source, target, located))
+    return registered
+
+
+def _deprecate(
+    target: Workspace, copy: Entry, said: Deprecation, successor: Entry | None
+) -> Deprecation:
+    reason, follows = said.reason, None
+    if successor is not None and successor.reference != copy.reference:
+        follows = successor.reference
+    elif said.successor is not None:
+        reason = f"{reason} (its successor {said.successor} is not here)"[:MOST_REASON]
+    return catalog.deprecate(target, "cache", copy.reference, reason=reason, successor=follows)
+
+
+def _successor(source: Workspace, target: Workspace, located: Located) -> Entry | None:
+    """Return the entry in the target of the cache that succeeds another; None without one."""
+    if located.deprecation is None or located.deprecation.successor is None:
+        return None
+    try:
+        original = catalog.find(source, located.deprecation.successor, "cache")
+        return catalog.find(target, original.id, "cache")
+    except NotFoundError:
+        return None
 
 
 def _built(entry: Entry) -> dict[str, str | None]:

@@ -19,6 +19,27 @@ def test_a_mirrored_cache_has_its_entries(built, tmp_path):
     assert target.walk() == before
 
 
+def test_what_is_deprecated_is_deprecated_there_too(caches, tmp_path):
+    source, target = caches[0].workspace, Workspace.at(str(tmp_path / "other"))
+    for name, cache in zip(("old", "new"), caches, strict=True):
+        catalog.register_cache(source, name, cache, dataset_name="photos")
+    catalog.register_dataset(source, "photos", caches[0].dataset)
+    catalog.deprecate(source, "cache", "old", reason="wrong crop", successor="new")
+
+    def mirror(name):
+        MirrorJob(workspace=source.url, target=target.url, cache=name).run()
+        return catalog.locate(target, "old", "cache").deprecation
+
+    said = mirror("old")
+    assert (said.reason, said.successor) == ("wrong crop (its successor new@1 is not here)", None)
+    mirror("new")
+    said = mirror("old")
+    assert (said.reason, said.successor) == ("wrong crop", "new@1")
+    before = target.walk("catalog")
+    assert mirror("old") == said
+    assert target.walk("catalog") == before
+
+
 def test_the_command_mirrors_from_and_to(vfs, built, tmp_path):
     [entry] = catalog.list_entries(built, "cache")
     code, _, err = vfs("mirror", entry.name, "--to", tmp_path / "b", "--without-previews")
