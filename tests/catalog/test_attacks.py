@@ -41,13 +41,7 @@ LISTENING = []
 def hook(event, arguments):
     if not LISTENING:
         return
-    if event in (
-        "socket.connect",
-        "socket.getaddrinfo",
-        "os.system",
-        "subprocess.Popen",
-        "os.exec",
-    ):
+    if event in HARMFUL:
         HEARD.append((event, str(arguments)))
     elif event == "open" and "secret" in str(arguments[0]):
         HEARD.append((event, str(arguments[0])))
