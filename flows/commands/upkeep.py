@@ -91,3 +91,6 @@ def prune(workspace: Workspace, remove: bool, track: bool, as_json: bool) -> Non
         say(f"removed {counted(len(pruned.removed), 'thing')}, {freed}")
     else:
         say(watcher.tables[-1].title + ("; --remove removes it" if pruned.unused else ""))
+        say("left alone: what was written within a day, and what somebody is building")
+    if pruned.unknown:
+        say(f"not touched: {counted(pruned.unknown, 'file')} that vfs did not write")

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from pathlib import Path
 
 import pytest
 
@@ -51,10 +52,12 @@ def test_an_entry_that_cannot_be_read_stops_it(orphaned):
 
 def test_the_command_lists_and_removes(vfs, orphaned):
     workspace, orphan = orphaned
+    (Path(workspace.url.removeprefix("file://")) / "notes.txt").write_text("mine")
     code, out, err = vfs("-w", workspace.url, "prune")
     assert code == 0
     assert f"caches/{orphan}" in out
     assert "--remove removes it" in err
+    assert "not touched: 1 file that vfs did not write" in err
     [listed] = json.loads(vfs("-w", workspace.url, "prune", "--remove", "--json")[1])
     assert (listed["key"], listed["removed"]) == (f"caches/{orphan}", True)
     assert vfs("-w", workspace.url, "prune")[0] == 0
