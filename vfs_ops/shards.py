@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from google_crc32c import value as crc32c
+from crc32c import crc32c
 from numcodecs import Zstd
 from numpy.typing import NDArray
 
