@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from catalog.contents import contents_of
 from catalog.entries import EntryType
 from catalog.index import rebuild_index
@@ -12,6 +14,9 @@ from catalog.registration import now, user
 from vfs_ops.canonical import check_name
 from vfs_ops.errors import SpecError
 from vfs_ops.storage import Workspace
+
+MOST_RECORDS: Final = 99_999
+"""Highest number of a record of aliases or deprecations of one name."""
 
 
 def set_alias(workspace: Workspace, kind: EntryType, name: str, alias: str, version: int) -> Alias:
@@ -85,4 +90,17 @@ def deprecate(
 
 
 def _next_number(records: list[Record], mark: str) -> int:
-    return 1 + max((r.place[3] for r in records if r.place[0] == mark), default=0)
+    """Return the number that a name's next alias or deprecation has.
+
+    Raises
+    ------
+    SpecError
+        If there is none left: keys hold five digits.
+    """
+    number = 1 + max((r.place[3] for r in records if r.place[0] == mark), default=0)
+    if number > MOST_RECORDS:
+        raise SpecError(
+            f"record {MOST_RECORDS} of {mark} is there already, and no more can be numbered; "
+            "register the entry under another name"
+        )
+    return number

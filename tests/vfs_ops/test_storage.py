@@ -1,4 +1,4 @@
-"""Workspaces: create-only writes, whole or not at all."""
+"""Workspaces: create-only writes, whole or not at all. What all stores do: test_storage_kinds."""
 
 import errno
 import os
@@ -29,36 +29,6 @@ def space(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     if request.param == "memory":
         return Workspace.in_memory()
     return Workspace.at(str(tmp_path / "a workspace"))
-
-
-def test_what_is_created_stays(space: Workspace) -> None:
-    assert space.create("a/b/c.json", b"one")
-    assert not space.create("a/b/c.json", b"two")
-    assert space.read("a/b/c.json") == b"one"
-    assert space.create("a/b/d.json", b"")
-    assert space.names("a/b") == ["c.json", "d.json"]
-    assert space.names("a") == ["b"]
-    assert space.names("nope") == []
-    assert [stat.path for stat in space.walk()] == ["a/b/c.json", "a/b/d.json"]
-
-
-def test_a_derived_object_is_replaced(space: Workspace) -> None:
-    for data in (b"one", b"", b"three"):
-        space.replace("catalog/index.json", data)
-        assert space.read("catalog/index.json") == data
-    assert not space.create("catalog/index.json", b"four")
-
-
-def test_deleting(space: Workspace) -> None:
-    space.create("a/b/c", b"1")
-    space.create("a/d", b"2")
-    space.delete("a/b/c")
-    space.delete("a/b/c")
-    space.delete("nope/nope")
-    assert [stat.path for stat in space.walk()] == ["a/d"]
-    space.delete("a")
-    assert space.walk() == []
-    assert space.create("a/d", b"3")
 
 
 @pytest.fixture
