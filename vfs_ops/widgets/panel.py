@@ -47,7 +47,8 @@ class SearchPanel(RegionPicker):
     """A region picker with the hits of one or several caches below it.
 
     Releasing the pointer searches, or a button does. ``panel.hits`` are those of the last search
-    that ended, by name of the cache; ``panel.searches`` is a trait that counts these.
+    that ended, by name of the cache, and what there was if it was cancelled; ``panel.searches`` is
+    a trait that counts these. A search that a newer one has replaced leaves no hits.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ class SearchPanel(RegionPicker):
         self._options: dict[str, Any] = {"k": k, "unique_by": unique_by, "where": []}
         self._live = live
         self._searcher = Searcher()
+        self._newest = 0  # the request whose hits count
+        self._partial: dict[str, Hits] = {}
         self._answered: dict[str, Any] = {}
         self.hits: dict[str, Hits] = {}
         super().__init__(
@@ -238,6 +241,7 @@ class SearchPanel(RegionPicker):
             raise QueryError("nothing is highlighted; paint a part of the image")
         begin = {name: partial(self._begin, name, number, mask, chosen) for name in self._caches}
         asked = {"options": chosen}
+        self._newest, self._partial = request, {}
         self._searcher.start(
             begin,
             on_partial=partial(self._tell_partial, request),
@@ -270,16 +274,18 @@ class SearchPanel(RegionPicker):
 
     def _tell_partial(self, request: int, name: str, found: Partial) -> None:
         hits = found.hits
-        if isinstance(hits, Hits):
+        if isinstance(hits, Hits) and request == self._newest:
+            self._partial[name] = hits
             row, previews = row_of_cards(hits)
             told = {"request": request, "name": name, "row": row, "fraction": found.fraction}
             self.notify("partial", told, previews)
 
     def _tell_end(self, request: int, asked: dict[str, Any], outcome: Outcome) -> None:
-        if not outcome.cancelled:
-            self.hits, self._answered = outcome.hits, asked
+        newest = request == self._newest
+        if newest:
+            self.hits, self._answered, self._partial = outcome.hits, asked, {}
         self.answer(request, answer_of(list(self._caches), outcome))
-        if not outcome.cancelled:
+        if newest:
             self.searches += 1
 
     def _answer_cancel(self, value: dict[str, Any], buffers: Any) -> Answer:
@@ -288,8 +294,11 @@ class SearchPanel(RegionPicker):
 
     def _answer_adopt(self, value: dict[str, Any], buffers: Any) -> Answer:
         """Make a hit the next image to search for, with its region highlighted."""
-        hits = self.hits[value["name"]]
-        (place,) = np.flatnonzero(hits.image == int(value["image"]))[:1]
+        image = int(value["image"])
+        hits = (self.hits | self._partial).get(value["name"])
+        if hits is None or image not in hits.image:
+            raise QueryError("this hit is of a search that has been replaced; choose another")
+        place = int(np.flatnonzero(hits.image == image)[0])
         number = self._images.add_row(hits.cache, int(hits.image[place]))
         width, height = self._images.image(number).size
         left, top, right, bottom = np.rint(hits.boxes()[place]).astype(int)

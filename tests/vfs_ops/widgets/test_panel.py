@@ -85,6 +85,8 @@ def test_a_hit_becomes_the_next_image(panel, found):
     number = message["value"]["number"]
     message, _ = browser.search(number=number)
     assert image not in [card["image"] for card in message["value"]["rows"][0]["cards"]]
+    message, _ = browser.ask("adopt", {"name": "early", "image": image}, request=3)
+    assert "has been replaced" in message["message"]
 
 
 def test_the_recipe_makes_the_query_again(panel, caches, found):

@@ -58,7 +58,8 @@ panel
 
 
 @pytest.fixture(scope="module")
-def notebook(open_notebook, tmp_path_factory):
+def setup(tmp_path_factory):
+    """Return a folder with two caches, and the cell that shows a panel of them."""
     folder = tmp_path_factory.mktemp("panel")
     write_photos(folder / "photos", 48)
     (folder / "photos" / "even").rename(folder / "photos" / EVIL)
@@ -67,8 +68,13 @@ def notebook(open_notebook, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         cut_small(patch)
         ids = [cache.id for cache in builder.build(dataset, make_extractor())]
-    opened = open_notebook(SETUP.format(folder=str(folder), ids=ids))
-    opened.folder = folder
+    return folder, SETUP.format(folder=str(folder), ids=ids)
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook, setup):
+    opened = open_notebook(setup[1])
+    opened.folder = setup[0]
     return opened
 
 
@@ -86,6 +92,11 @@ def canvas(notebook):
 
 def row(notebook, number=0):
     return notebook.page.locator(".vfs-found").nth(number)
+
+
+def tile(notebook, number):
+    """Return an image of the strip."""
+    return notebook.page.locator(".vfs-thumb").nth(number)
 
 
 def search(notebook, canvas, *points):
@@ -160,6 +171,26 @@ def test_a_late_answer_is_not_shown_and_partial_results_are(notebook, canvas):
     assert "cancelled" not in row(notebook).inner_text()
 
 
+def test_cancel_keeps_what_was_found(notebook, canvas):
+    notebook.kernel.execute("slow[0] = True")
+    canvas.drag((10, 10), (20, 14))
+    notebook.kernel.execute("gate.release()")
+    expect(row(notebook).locator(".vfs-status")).to_contain_text("% searched")
+    notebook.page.get_by_role("button", name="Cancel").click()
+    expect(row(notebook).locator(".vfs-status")).to_contain_text("cancelled")
+    expect(row(notebook, 1).locator(".vfs-status")).to_contain_text("cancelled")
+    expect(row(notebook).locator("progress")).to_be_hidden()
+    expect(notebook.page.get_by_role("button", name="Cancel")).to_be_disabled()
+    # what is shown is what Python has, and what is saved
+    kept = "{name: hits.score.tolist() for name, hits in panel.hits.items()}"
+    [(name, scores)] = notebook.kernel.evaluate(kept).items()
+    assert name == "early"
+    shown = row(notebook).locator(".vfs-score").all_inner_texts()
+    assert shown == [f"{score:.3f}" for score in scores]
+    notebook.kernel.execute("slow[0] = False")
+    search(notebook, canvas)
+
+
 def test_filters_groups_and_k(notebook, canvas):
     search(notebook, canvas)
     page = notebook.page
@@ -186,6 +217,22 @@ def test_filters_groups_and_k(notebook, canvas):
     expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
 
 
+def test_search_from_a_hit(notebook, canvas):
+    search(notebook, canvas)
+    image = notebook.kernel.evaluate("int(list(panel.hits.values())[0].image[0])")
+    before = notebook.kernel.evaluate("panel.searches")
+    row(notebook).locator(".vfs-hit").first.hover()
+    row(notebook).locator(".vfs-again").first.click()
+    notebook.kernel.wait_until(f"panel.searches > {before}")
+    number = notebook.kernel.evaluate("panel.number")
+    assert number >= 2  # a tile of its own, or the one that is there
+    assert notebook.kernel.evaluate("bool(panel.mask.any())")
+    best = notebook.kernel.evaluate("list(panel.hits.values())[0].image.tolist()")
+    assert image not in best
+    assert number < notebook.page.locator(".vfs-thumb").count()
+    expect(tile(notebook, number)).to_have_attribute("aria-selected", "true")
+
+
 def test_files_are_downloaded(notebook, canvas, tmp_path):
     search(notebook, canvas)
     heads = {"PNG": b"\x89PNG", "SVG": b"<?xml", "CSV": b"rank,", "Parquet": b"PAR1"}
@@ -201,3 +248,115 @@ def test_files_are_downloaded(notebook, canvas, tmp_path):
     recipe = json.loads((tmp_path / "recipe.json").read_text())
     assert recipe["search"] == {"k": 5}
     assert sum(recipe["region"]["runs"]) == 64 * 48
+
+
+def test_what_cannot_be_searched_is_said_in_the_widget(notebook, canvas):
+    page = notebook.page
+    tile(notebook, 1).click()
+    thin = Canvas(page.locator("canvas.vfs-stage"), 4000)
+    expect(page.locator(".vfs-caption")).to_contain_text("4000 × 1")
+    thin.drag((100, 0.5), (3000, 0.5))
+    expect(row(notebook).locator(".vfs-failed")).to_contain_text("thin")
+    notebook.screenshot("panel-error", page.locator(".vfs-search"))
+    tile(notebook, 0).click()
+    expect(page.locator(".vfs-caption")).to_contain_text("64 × 48")
+    search(notebook, canvas)
+    shards = notebook.folder / "workspace" / "caches"
+    shards.rename(shards.with_name("gone"))
+    try:
+        canvas.drag((10, 40), (30, 44))
+        expect(row(notebook).locator(".vfs-failed")).to_be_visible()
+        expect(row(notebook, 1).locator("progress")).to_be_hidden()
+    finally:
+        shards.with_name("gone").rename(shards)
+    search(notebook, canvas, (40, 10), (50, 14))
+
+
+def test_a_row_of_the_dataset_needs_no_model(notebook, canvas):
+    tile(notebook, 2).click()
+    expect(notebook.page.locator(".vfs-caption")).not_to_contain_text("photo")
+    search(notebook, canvas)
+    assert notebook.kernel.evaluate("list(panel.hits.values())[0].query.probe is None")
+
+
+def test_a_saved_page_shows_the_hits_offline(notebook, canvas, offline):
+    search(notebook, canvas)
+    page = notebook.folder / "hits.html"
+    title = "</title><script>alert(3)</script>"
+    notebook.kernel.execute(f"panel.save_html({str(page)!r}, title={title!r})")
+    scores = row(notebook).locator(".vfs-score").all_inner_texts()
+    for theme in ("light", "dark"):
+        with offline(page, theme=theme) as saved:
+            expect(saved.page.locator(".vfs-found").first.locator(".vfs-hit")).to_have_count(5)
+            shown = saved.page.locator(".vfs-found").first.locator(".vfs-score")
+            assert saved.page.title() == title
+            saved.screenshot(f"panel-saved-{theme}")
+            if saved.page.locator(".vfs-thumb").count():  # other tests highlighted others
+                saved.page.locator(".vfs-thumb").first.click()
+            expect(shown.first).to_have_text(scores[0])
+            assert shown.all_inner_texts() == scores
+            assert EVIL in saved.page.locator(".vfs-hit-label").all_inner_texts()
+            assert saved.page.locator("img[src='x']").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["wide", "narrow"])
+def test_nothing_is_cut_off(notebook, canvas, theme, size):
+    import browser
+
+    search(notebook, canvas)
+    notebook.theme(theme)
+    notebook.resize(browser.WIDE if size == "wide" else browser.NARROW)
+    try:
+        notebook.page.wait_for_timeout(100)
+        notebook.screenshot(f"panel-{theme}-{size}", notebook.page.locator(".vfs-search"))
+        sticks_out = notebook.page.evaluate(
+            """() => {
+              const right = document.querySelector('.vfs-search').getBoundingClientRect().right;
+              return [...document.querySelectorAll('.vfs-search *')]
+                .filter((el) => !el.closest('.vfs-gallery, .vfs-hit-frame'))
+                .filter((el) => el.getBoundingClientRect().width)
+                .filter((el) => el.getBoundingClientRect().right > right + 1)
+                .map((el) => el.outerHTML.slice(0, 80));
+            }"""
+        )
+        assert sticks_out == []
+    finally:
+        notebook.resize(browser.WIDE)
+        notebook.theme("light")
+
+
+def test_two_views_of_a_panel_and_a_kernel_that_ends_under_a_search(open_notebook, setup):
+    notebook = open_notebook(setup[1], "panel")
+    views = [notebook.page.locator(".vfs-search").nth(number) for number in range(2)]
+    canvases = [Canvas(view.locator("canvas.vfs-stage"), 64) for view in views]
+    for view in views:
+        expect(view.locator(".vfs-caption")).to_contain_text("photo")
+    status = [view.locator(".vfs-status").first for view in views]
+
+    notebook.kernel.execute("slow[0] = True")
+    canvases[0].drag((10, 10), (20, 14))
+    notebook.kernel.execute("gate.release()")
+    expect(status[0]).to_contain_text("% searched")
+    # the other view takes the highlight away, and with it the search
+    views[1].get_by_role("button", name="Clear").click()
+    expect(views[0].get_by_role("button", name="Cancel")).to_be_disabled()
+    expect(views[0].locator(".vfs-hit")).to_have_count(0)
+    expect(views[0].locator("progress:visible")).to_have_count(0)
+    notebook.kernel.wait_until("not any(t.name == 'vfs-panel' for t in threading.enumerate())")
+
+    notebook.kernel.execute("slow[0] = False")
+    canvases[1].drag((30, 20), (44, 30))
+    expect(views[1].locator(".vfs-hit")).to_have_count(10)
+    expect(views[0].locator(".vfs-hit")).to_have_count(0)
+    notebook.check()
+
+    notebook.kernel.execute("slow[0] = True")
+    canvases[1].drag((50, 10), (54, 30))
+    notebook.kernel.execute("gate.release()")
+    expect(status[1]).to_contain_text("% searched")
+    notebook.allowed.append("")  # whatever Jupyter logs about closed connections
+    notebook.restart_kernel()
+    expect(views[1].locator(".vfs-message")).to_contain_text("was restarted", timeout=15000)
+    expect(views[1].locator("progress:visible")).to_have_count(0)
+    expect(views[1].get_by_role("button", name="Cancel")).to_be_disabled()

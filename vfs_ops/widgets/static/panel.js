@@ -17,7 +17,7 @@ export class Panel {
       onOther: (byPython) => (byPython && this.controls.live ? this.search() : this.forget()),
     });
     this.rows = new Rows((name, image) => this.adopt(name, image));
-    this.place = h("div", { class: "vfs-asking" });
+    this.place = h("div");
     this.el = h("div", { class: "vfs-search", "data-lm-suppress-shortcuts": "true" },
       h("div", { class: "vfs-split" },
         this.picker.el,
@@ -29,15 +29,20 @@ export class Panel {
 
   /** Make what depends on Python's state. */
   open(state) {
-    this.controls = new Controls(state, {
+    this.exported = Boolean(state.exported);
+    this.rows.open(state.panel.caches, this.exported);
+    if (this.exported) {
+      this.fixed = state.panel.options; // the page holds the answers to these alone
+      this.place.remove();
+      return;
+    }
+    this.controls = new Controls(state.panel, {
       search: () => this.search(),
       cancel: () => this.cancel(),
       save: (kind) => this.save(kind),
       changed: () => this.controls.live && this.picker.mask && this.search(),
     });
     this.place.replaceChildren(this.controls.el);
-    this.rows.open(state.panel.caches, Boolean(state.exported));
-    this.exported = Boolean(state.exported);
   }
 
   /** Search for what is highlighted. An answer to an older question is not shown. */
@@ -48,17 +53,17 @@ export class Panel {
       this.cancel();
       return;
     }
-    const given = { number: this.picker.number, options: this.controls.options };
+    const given = { number: this.picker.number, options: this.fixed ?? this.controls.options };
     const answer = this.channel.request("search", given);
     this.asked = answer.id;
-    this.controls.busy(true);
+    this.controls?.busy(true);
     this.rows.wait();
     try {
       const { value, buffers } = await answer;
       if (answer.id !== this.asked) return;
       this.messages.clear("search");
       this.rows.show(value, buffers);
-      this.controls.found(value.rows.some((row) => row.cards));
+      this.controls?.found(value.rows.some((row) => row.cards));
     } catch (error) {
       if (answer.id !== this.asked) return;
       this.forget();

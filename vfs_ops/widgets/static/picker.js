@@ -25,7 +25,7 @@ export class Picker {
     const nothing = () => {};
     const { onState = nothing, onImage = nothing, onMask = nothing, onOther = nothing } = hooks;
     Object.assign(this, { channel, messages, onState, onImage, onMask, onOther });
-    this.view = crypto.randomUUID();
+    this.view = Math.random().toString(36).slice(2); // randomUUID is missing on plain http
     this.tools = drawingTools();
     this.tool = "brush";
     this.state = { radius: 10, maxRadius: 100, threshold: 0.5, opacity: 1, cells: false, grids: [], fills: [] };

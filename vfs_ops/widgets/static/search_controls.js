@@ -14,10 +14,10 @@ const FILES = [["png", "PNG"], ["svg", "SVG"], ["csv", "CSV"], ["parquet", "Parq
 
 export class Controls {
   /**
-   * @param {Object} state What Python told: `panel.columns`, `panel.options`, `panel.live`.
+   * @param {Object} panel What Python told: `columns`, `options`, `live`, `most`.
    * @param {Object} actions `search()`, `cancel()`, `changed()`, `save(kind)`.
    */
-  constructor({ panel, exported }, actions) {
+  constructor(panel, actions) {
     this.columns = panel.columns;
     this.conditions = [];
     this.changed = actions.changed;
@@ -51,7 +51,7 @@ export class Controls {
     this.filterButton = h("button", { type: "button", text: "Filter…", "aria-expanded": "false",
       on: { click: () => this.toggleFilter() } });
     const unit = (...children) => h("div", { class: "vfs-tools" }, ...children);
-    this.el = h("div", { class: "vfs-asking", hidden: Boolean(exported) },
+    this.el = h("div", { class: "vfs-asking" },
       unit(this.searchButton, this.cancelButton,
         h("label", { title: "Search whenever the pointer is released" }, this.liveBox, "on release")),
       unit(h("label", {}, "Hits", this.k), h("label", {}, "one per", this.group),
