@@ -97,7 +97,7 @@ def describe(workspace: Workspace, kind: EntryType, name: str, about: About) -> 
     """
     while True:
         newest = find(workspace, check_name(name), kind)
-        said = about.document()
+        said = _said_anew(newest.about, about)
         if newest.about == said:
             rebuild_index(workspace)
             return newest
@@ -131,6 +131,13 @@ def _said_of_dataset(workspace: Workspace, name: str, identity: str) -> About:
     return About(split=said.split, licences=Licences(images=said.licences.images))
 
 
+def _said_anew(before: Mapping[str, Any], about: About) -> Mapping[str, Any]:
+    """Return what is said now; fields that this version does not know stay as they were."""
+    said = about.document()
+    licences = {**before.get("licences", {}), **said["licences"]}
+    return {**before, **said, "licences": licences}
+
+
 def _register(
     workspace: Workspace,
     kind: EntryType,
@@ -147,7 +154,7 @@ def _register(
         newest = known[-1].found if known else None
         said: Mapping[str, Any] = (about or About()).document()
         if isinstance(newest, Entry):
-            said = newest.about if about is None else said
+            said = newest.about if about is None else _said_anew(newest.about, about)
             if (newest.id, newest.facts, newest.about) == (identity, facts, said):
                 rebuild_index(workspace)  # whoever wrote the record may have been killed before
                 return newest

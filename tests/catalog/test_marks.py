@@ -111,6 +111,18 @@ def test_the_run_of_a_flow_is_kept_and_makes_no_new_version(registered, caches):
     assert entry.built == {"by": "ann", "flow_run": "first"}
 
 
+def test_what_a_later_version_says_stays_when_this_one_describes(registered):
+    entry = catalog.find(registered, "photos-toy-0")
+    document = entry.document()
+    later = {"contact": "ann", "licences": {**entry.about["licences"], "masks": "CC0-1.0"}}
+    document = {**document, "version": 2, "about": {**entry.about, **later}}
+    registered.create(entry.key.replace("00001", "00002"), json.dumps(document).encode())
+    about = About(owner="ben", licences=Licences(images="CC-BY-4.0"))
+    said = catalog.describe(registered, "cache", "photos-toy-0", about).about
+    assert (said["contact"], said["owner"]) == ("ann", "ben")
+    assert (said["licences"]["masks"], said["licences"]["images"]) == ("CC0-1.0", "CC-BY-4.0")
+
+
 def test_who_describes_does_not_bring_back_what_was_newest(registered, caches, monkeypatch):
     newer = replace(caches[0].dataset, id="b" * 64)
     find = registration.find
