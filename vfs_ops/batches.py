@@ -176,6 +176,12 @@ class Batch:
         return tuple(Batch.of([pattern], self.grid) for pattern in self.patterns)
 
     @property
+    def columns(self) -> torch.Tensor:
+        """U of the kept cells of a batch of one query, float32, shape (cell, channel)."""
+        [group] = self.groups
+        return group.columns[:, 0]
+
+    @property
     def groups(self) -> Iterator[Group]:
         """All groups."""
         for bundle in self.bundles:

@@ -10,6 +10,7 @@ its implementation. Where a norm is zero the score is 0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -107,11 +108,23 @@ def exact_scores(
     begin = (image * rows + y) * columns + x
     steps = pattern.cells[:, 0] * columns + pattern.cells[:, 1]
     scores = np.empty(len(image))
-    at_once = max(1, _ELEMENTS_AT_ONCE // pattern.products.size)
-    for start in range(0, len(image), at_once):
-        part = slice(start, start + at_once)
+    for part in _parts(pattern, len(image)):
         scores[part] = _score(pattern, cells[begin[part, None] + steps])
     return scores
+
+
+def window_scores(pattern: Pattern, stored: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Score windows whose kept cells are given, shape (window, cell, channel)."""
+    scores = np.empty(len(stored))
+    for part in _parts(pattern, len(stored)):
+        scores[part] = _score(pattern, stored[part])
+    return scores
+
+
+def _parts(pattern: Pattern, windows: int) -> Iterator[slice]:
+    at_once = max(1, _ELEMENTS_AT_ONCE // pattern.products.size)
+    for start in range(0, windows, at_once):
+        yield slice(start, start + at_once)
 
 
 def _score(pattern: Pattern, stored: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -65,6 +65,17 @@ def float_errors(batch: Batch, rounding: float) -> NDArray[np.float64]:
     return errors
 
 
+def window_errors(query: Batch) -> float:
+    """Return ε of a single query where each window is multiplied by itself, value by value.
+
+    That is done in float32, with the divisor in float64, so no factor is rounded.
+    """
+    pattern = query.patterns[0]
+    terms, lightest = sum(pattern.products.shape) + 8, math.sqrt(pattern.squared.min())
+    lost = underflow(pattern.products.size, lightest)
+    return terms * 2.0**-24 / (1 - terms * 2.0**-24) + lost
+
+
 def underflow(products: int, lightest: float) -> float:
     """Bound what is lost to underflow, given how many products are added and the smallest m."""
     return products * 2.0**-75 / lightest if lightest > 0 else math.inf

@@ -100,3 +100,15 @@ def add_products(
             sums.add_(shifted)
         else:
             sums.addcmul_(shifted, steps[number, :, None, None, None])
+
+
+def best_two(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return each image's highest score of a window, which window, and the highest of the others.
+
+    `scores` has shape (query, offset y, offset x, row), and may be overwritten; the results have
+    shape (query, row). Windows are numbered row by row; of a single window, the others score -inf.
+    """
+    windows = scores.flatten(1, 2)
+    highest, window = windows.max(dim=1)
+    others = windows.scatter_(1, window[:, None], -torch.inf).amax(dim=1)
+    return highest, window, others

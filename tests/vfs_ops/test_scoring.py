@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_cases import block_of, close_calls, find, parts_of, problems, same
 from oracle import naive_score, naive_search
 
-from vfs_ops import batches, compact, float_pass, scoring
+from vfs_ops import batches, compact, deciding, float_pass, scoring
 from vfs_ops.batches import Batch
 from vfs_ops.blocks import Part, Scratch
 from vfs_ops.compact_pass import CompactErrors
@@ -29,8 +29,8 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compact, "_CELLS_AT_ONCE", 16)
     patch.setattr(compact, "_LEAST_ROWS", 2)
     patch.setattr(batches, "_COLUMNS_AT_ONCE", 12)
-    patch.setattr(scoring, "_IMAGES_AT_ONCE", 3)
-    patch.setattr(scoring, "_IMAGES_OF_ONE_THREAD", range(1, 3))
+    patch.setattr(deciding, "_IMAGES_AT_ONCE", 3)
+    patch.setattr(deciding, "_IMAGES_OF_ONE_THREAD", range(1, 3))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -239,19 +239,24 @@ def test_buffers_are_used_again(form: str) -> None:
     assert scratch.nbytes == held
 
 
+def count_windows(patch: pytest.MonkeyPatch, scored: list[int]) -> None:
+    """Note the number of each image of which one window is scored again."""
+    windows = deciding.Images.windows
+
+    def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
+        scored.extend(numbers.tolist())
+        return windows(self, query, numbers, *others)
+
+    patch.setattr(deciding.Images, "windows", counting)
+
+
 def test_copies_of_an_image_are_not_all_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     features = np.repeat(rng.standard_normal((1, 2, 2, 8)).astype(np.float32), 300, axis=0)
     features[250] = features[0] * 2  # as similar, not the same
     pattern = Pattern.of(np.ones((1, 1), np.float32), features[0, :1, :1])
     scored: list[int] = []
-    exact = scoring._Images.exact
-
-    def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
-        scored.extend(numbers.tolist())
-        return exact(self, query, numbers, *others)
-
-    monkeypatch.setattr(scoring._Images, "exact", counting)
+    count_windows(monkeypatch, scored)
     for form in FORMS:
         scored.clear()
         [best] = find(features, [pattern], 4, form)
@@ -267,16 +272,31 @@ def test_a_group_that_has_its_hit_is_not_searched_again(monkeypatch: pytest.Monk
     features = np.random.default_rng(0).standard_normal((900, 2, 2, 8)).astype(np.float32)
     pattern = Pattern.of(np.ones((1, 1), np.float32), features[0, :1, :1])
     scored: list[int] = []
-    exact = scoring._Images.exact
+    count_windows(monkeypatch, scored)
+    [best] = find(features, [pattern], 5, "stored", groups=np.arange(900) % 3)
+    assert len(best) == 3
+    assert len(scored) < 300
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_with_several_windows_that_may_be_best_are_scored_whole(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern, features = close_calls()
+    features[:, 1:3] = features[:, 4:6]  # the same window twice, first where y is lower
+    scored: list[int] = []
+    exact = deciding.Images.exact
 
     def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
         scored.extend(numbers.tolist())
         return exact(self, query, numbers, *others)
 
-    monkeypatch.setattr(scoring._Images, "exact", counting)
-    [best] = find(features, [pattern], 5, "stored", groups=np.arange(900) % 3)
-    assert len(best) == 3
-    assert len(scored) < 300
+    monkeypatch.setattr(deciding.Images, "exact", counting)
+    [best] = find(features, [pattern], 5, form)
+    scores = all_scores(pattern, features)
+    first = scores.reshape(len(features), -1).argmax(axis=1)[best.image]
+    np.testing.assert_array_equal(np.stack([best.y, best.x]), np.stack(np.divmod(first, 5)))
+    assert len(scored) == len(set(scored))
 
 
 @pytest.mark.parametrize("form", FORMS)
