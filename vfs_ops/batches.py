@@ -25,8 +25,9 @@ from vfs_ops.exact import Pattern
 
 LOW_STEPS: Final = 256
 """A step of the high part in steps of the low part."""
-_COLUMNS_AT_ONCE: Final = 256
-"""In one product: enough for its full speed, few enough that its results stay in the cache."""
+_COLUMNS_AT_ONCE: Final = 288
+"""In one product: enough for its full speed, few enough that its results stay in the cache; 32
+queries of 3×3 cells, 64 parts, which matrix units take in whole tiles of 16."""
 _FEW_WINDOWS: Final = 4
 """With more, a product for each cell of each window is too many small ones."""
 _NARROW_COLUMNS: Final = 16

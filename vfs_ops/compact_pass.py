@@ -45,7 +45,7 @@ from vfs_ops.windows import WindowNorms, WindowSums, add_products
 
 _SIDEWAYS_COLUMNS: Final = 64
 """With as many columns, each column's products lie together: the product takes longer, and adding
-up takes much less."""
+up takes much less. Where all are of one group, each meets only the cells that it needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,10 @@ def compact_scores(
     """
     divide, lost = WindowNorms(batch, tile.norms), WindowSums(batch, tile.lost)
     for bundle in batch.bundles:
+        if len(bundle.groups) == 1 and len(bundle.columns) >= _SIDEWAYS_COLUMNS:
+            [group] = bundle.groups
+            yield group, divide.divide(group, _row_products(group, tile, scratch)), tile.share[None]
+            continue
         maps = _products(bundle, tile, scratch)
         start, low = 0, len(bundle.columns)
         for group in bundle.groups:
@@ -130,6 +134,27 @@ def _products(bundle: Bundle, tile: Tile, scratch: Scratch) -> torch.Tensor:
         torch._int_mm(parts, cells.T, out=made).add_(sums[:, None])
         products = made.view(torch.float32).copy_(made).mul_(tile.scales.view(-1))
     return products.view(len(parts), *tile.values.shape[:3])
+
+
+def _row_products(group: Group, tile: Tile, scratch: Scratch) -> torch.Tensor:
+    """Multiply each column with the cells that it meets in some window, a row of them at once."""
+    down, across = group.offsets
+    queries, rows = len(group.queries), tile.values.shape[2]
+    low = torch.tensor([[1.0], [1 / LOW_STEPS]], dtype=torch.float32)
+    sums = scratch.take("sums", (queries, down, across * rows), torch.float32).zero_()
+    made = scratch.take("compact products", (2 * queries, across * rows), torch.int32)
+    products = made.view(torch.float32)
+    for number, (y, x) in enumerate(group.cells):
+        parts = group.parts[:, number].flatten(0, 1)
+        zeros = tile.zero * parts.sum(dim=1, dtype=torch.int32)[:, None]
+        steps = (low * group.steps[number]).view(-1, 1)
+        for row in range(down):
+            cells = tile.values[y + row, x : x + across].flatten(0, 1)
+            scales = tile.scales[y + row, x : x + across].flatten()
+            torch._int_mm(parts, cells.T, out=made).add_(zeros)
+            for part in products.copy_(made).mul_(steps).view(2, queries, -1):
+                sums[:, row].addcmul_(part, scales)
+    return sums.view(queries, down, across, rows)
 
 
 def _window_products(group: Group, tile: Tile, scratch: Scratch) -> torch.Tensor:

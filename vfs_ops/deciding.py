@@ -69,6 +69,7 @@ class Images:
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Self:
+        """Take the rows of some parts, one after the other."""
         starts = np.cumsum([0, *(len(part.block) for part in parts)])
         none = np.empty(0, np.int64)
         return cls(

@@ -32,7 +32,7 @@ def test_many_columns_are_several_products() -> None:
     batch = Batch.of([pattern(3, seed=seed) for seed in range(100)], (7, 7))
     widths = [len(bundle.columns) for bundle in batch.bundles]
     assert sum(widths) == 900
-    assert max(widths) <= 256
+    assert max(widths) <= 288
     assert sorted(np.concatenate([group.queries for group in batch.groups])) == list(range(100))
 
 

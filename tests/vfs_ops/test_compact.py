@@ -33,11 +33,12 @@ def feature_maps(kind: str, rng: np.random.Generator, channels: int = 32) -> np.
 
 
 @pytest.mark.parametrize("narrow", [16, 1000])
-@pytest.mark.parametrize("columns", [1, 1000])
+@pytest.mark.parametrize(("columns", "at_once"), [(1, 288), (1000, 288), (1, 1)])
 @pytest.mark.parametrize("kind", ["signed", "relu", "peaks", "two levels", "tiny", "huge"])
 def test_the_pass_keeps_its_bound(
-    kind: str, columns: int, narrow: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, columns: int, at_once: int, narrow: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batches, "_COLUMNS_AT_ONCE", at_once)  # 1: each query's products alone
     monkeypatch.setattr(batches, "_NARROW_COLUMNS", narrow)
     monkeypatch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", columns)
     monkeypatch.setattr(compact, "_CELLS_AT_ONCE", 800)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_cases import block_of, close_calls, find, parts_of, problems, same
 from oracle import naive_score, naive_search
 
-from vfs_ops import batches, compact, deciding, float_pass, scoring
+from vfs_ops import batches, compact, compact_pass, deciding, float_pass, scoring, spreading
 from vfs_ops.batches import Batch
 from vfs_ops.blocks import Part, Scratch
 from vfs_ops.compact_pass import CompactErrors
@@ -26,6 +26,7 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     """Make products, tiles and steps so small that few images need several of each."""
     patch.setattr(float_pass, "_BLOCK_BYTES", 1024)
     patch.setattr(float_pass, "_SIDEWAYS_COLUMNS", 5)
+    patch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", 5)
     patch.setattr(compact, "_CELLS_AT_ONCE", 16)
     patch.setattr(compact, "_LEAST_ROWS", 2)
     patch.setattr(batches, "_COLUMNS_AT_ONCE", 12)
@@ -228,7 +229,8 @@ def test_read_only_memory_is_read_and_never_written() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_buffers_are_used_again(form: str) -> None:
+def test_buffers_are_used_again(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreading._of_worker, "alone", True)  # which thread gets what is chance
     pattern, features = close_calls()
     batch, scratch = Batch.of([pattern], (7, 7)), Scratch()
     parts = parts_of(features, [100], form)
