@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from vfs_ops.acceptance import find_problems
@@ -26,6 +28,7 @@ from vfs_ops.probe import check_probe, probe
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.repair import Check, mend, withdraw
 from vfs_ops.reports import NoticeCallback, ShardCallback, ShardReport, no_notices, no_shards
+from vfs_ops.retries import persist
 from vfs_ops.reuse import copy_shards
 from vfs_ops.spec import StoredDtype
 from vfs_ops.storage import Workspace
@@ -119,10 +122,14 @@ def build(
     if client is not None and "memory" in (workspace.protocol, dataset.workspace.protocol):
         raise InputError("workers cannot see a workspace in memory; leave out the cluster")
     models = as_extractors(extractors)
-    for extractor in models if workspace.writable else ():
-        for spec in cache_specs(dataset, extractor, dtype):
-            mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
-    planned = plan_build(dataset, models, workspace=workspace, dtype=dtype, images=images)
+
+    def plan() -> list[PlannedCache]:
+        for extractor in models if workspace.writable else ():
+            for spec in cache_specs(dataset, extractor, dtype):
+                mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
+        return plan_build(dataset, models, workspace=workspace, dtype=dtype, images=images)
+
+    planned = persist(plan, on_notice=on_notice)
     unfinished = [cache.spec.id for cache in planned if not cache.complete]
     if unfinished:
         check_capacity(planned, workspace, client=client, quota=quota)
@@ -163,18 +170,20 @@ def _build_pass(
     site: Site, extractor: FeatureExtractor, layers: Sequence[PlannedCache], counter: _Counter
 ) -> None:
     """Build the caches of one model: copy, compute, verify, commit."""
-    pending = _begin(site.workspace, layers, extractor)
+    pending = site.persist(lambda: _begin(site.workspace, layers, extractor))
     for cache in pending:
         _copy(site, cache, layers[cache.layer])
     for size in sorted({cache.plan.batch_size for cache in pending}):
         group = [cache for cache in pending if cache.plan.batch_size == size]
-        work = _missing(site.workspace, group)
+        missing = partial(_missing, site.workspace, group)
+        check = partial(find_problems, site, extractor, group, counter.progress)
+        work = site.persist(missing)
         count = group[0].plan.images
         counter.begin(count, sum(len(rows) for one in work for rows in one.batches(group)))
         for _ in range(ROUNDS):
             if work:
                 site.compute(extractor, group, work, counter.add)
-            problems = find_problems(site, extractor, group, counter.progress)
+            problems = site.persist(check)
             if not problems:
                 break
             for cache, problem in problems:
@@ -183,8 +192,9 @@ def _build_pass(
                     f"{problem.what}"
                 )
                 if problem.shard is not None:
-                    withdraw(site.workspace, cache.plan, [problem.shard])
-            work = _missing(site.workspace, group)
+                    shards = [problem.shard]
+                    site.persist(partial(withdraw, site.workspace, cache.plan, shards))
+            work = site.persist(missing)
         else:
             cache, problem = problems[0]
             raise DamagedError(
@@ -193,7 +203,7 @@ def _build_pass(
                 "the model computes the same each time"
             )
         for cache in group:
-            commit(site.workspace, cache.plan)
+            site.persist(partial(commit, site.workspace, cache.plan))
 
 
 def _begin(
@@ -217,14 +227,19 @@ def _begin(
 def _copy(site: Site, cache: PendingCache, planned: PlannedCache) -> None:
     if cache.plan != planned.plan:
         return  # another builder's plan came first, and may cut shards in another way
-    done = 0
-    copies = planned.copies.values()
-    for result in copy_shards(site.workspace, cache.spec, cache.plan, copies):
-        if isinstance(result, ShardReport):
-            done += 1
-            site.on_shard(result)
-        else:
-            site.on_notice(result)
+    left, done = deque(planned.copies.values()), 0
+
+    def copy() -> None:
+        nonlocal done
+        for result in copy_shards(site.workspace, cache.spec, cache.plan, tuple(left)):
+            left.popleft()
+            if isinstance(result, ShardReport):
+                done += 1
+                site.on_shard(result)
+            else:
+                site.on_notice(result)
+
+    site.persist(copy, achieved=lambda: done)
     if done:
         site.on_notice(
             f"cache {cache.plan.cache[:12]}: {done} of {cache.plan.shard_count} shards were "

@@ -50,6 +50,10 @@ class Site:
     on_shard: ShardCallback
     on_notice: NoticeCallback
 
+    def persist(self, work: Callable[[], _Result], achieved: Callable[[], int] = int) -> _Result:
+        """Call something that goes on where it stopped, trying again what may pass."""
+        return persist(work, achieved=achieved, on_notice=self.on_notice)
+
     def compute(
         self,
         extractor: FeatureExtractor,
@@ -103,7 +107,7 @@ class Site:
             )
 
         with threads_named(threads, "decode") as decoders:
-            persist(attempt, achieved=lambda: stored, on_notice=self.on_notice)
+            self.persist(attempt, achieved=lambda: stored)
 
     def _compute_there(
         self,

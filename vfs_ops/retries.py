@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from vfs_ops.errors import UnavailableError
+
+T = TypeVar("T")
 
 PAUSES: Final = (1.0, 4.0, 15.0, 60.0)
 """Seconds before each further attempt, where nothing was achieved in between."""
 
 
 def persist(
-    work: Callable[[], None],
+    work: Callable[[], T],
     *,
-    achieved: Callable[[], int],
+    achieved: Callable[[], int] = int,
     on_notice: Callable[[str], None],
     pause: Callable[[float], None] = time.sleep,
-) -> None:
+) -> T:
     """Call something until it succeeds, after failures of storage or network alone.
 
     Parameters
@@ -27,11 +29,16 @@ def persist(
         Goes on where it stopped, when it is called again.
     achieved
         Returns a number that grows with what is done; an attempt that did something starts the
-        pauses anew.
+        pauses anew. By default none does.
     on_notice
         Told of each failure that is tried again.
     pause
         Waits some seconds.
+
+    Returns
+    -------
+    T
+        What `work` returned when it succeeded.
 
     Raises
     ------

@@ -6,6 +6,7 @@ from PIL import Image
 
 from vfs_ops import plans
 from vfs_ops.extract import FeatureExtractor
+from vfs_ops.layout import cache_key
 from vfs_ops.models import load_model
 from vfs_ops.plans import Plan
 from vfs_ops.preprocessing import Preprocessing, Resize
@@ -89,3 +90,10 @@ def make_extractor(layers=("0", "2"), seed=0, size=32, **options):
     preprocessing = Preprocessing(resize=Resize("exact", (size, size)), crop=None)
     model = load_model(module, name="toy", preprocessing=preprocessing)
     return FeatureExtractor(model, layers, device="cpu", **options)
+
+
+def stored_bytes(cache):
+    """Return every object of a cache but the receipts, which say when and how fast, by its key."""
+    stats = cache.workspace.walk(cache_key(cache.id))
+    names = [stat.path for stat in stats if "receipts" not in stat.path]
+    return {name: cache.workspace.read(name) for name in names if "complete" not in name}

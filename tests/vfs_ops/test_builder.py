@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from makers import make_extractor, write_photos
+from makers import make_extractor, stored_bytes, write_photos
 from PIL import Image
 
 from vfs_ops import acceptance
@@ -27,7 +27,6 @@ from vfs_ops.errors import (
 )
 from vfs_ops.extract import FeatureExtractor
 from vfs_ops.ingestion import ingest
-from vfs_ops.layout import cache_key
 from vfs_ops.models import load_model
 from vfs_ops.preprocessing import Preprocessing, Resize
 from vfs_ops.storage import Workspace
@@ -50,13 +49,6 @@ def images_computed(monkeypatch):
 
     monkeypatch.setattr(FeatureExtractor, "features", count)
     return counted
-
-
-def stored_bytes(workspace, cache):
-    """Return every object of a cache but the receipts, which say when and how fast."""
-    stats = workspace.walk(cache_key(cache.id))
-    names = [stat.path for stat in stats if "receipts" not in stat.path]
-    return {name: workspace.read(name) for name in names if "complete" not in name}
 
 
 def test_a_cache_holds_what_the_model_computes(dataset, extractor):
@@ -92,7 +84,7 @@ def test_layers_built_alone_hold_the_same_bits(dataset, tmp_path):
     caches = build(dataset, make_extractor(), workspace=together)
     for cache, layer in zip(caches, "02", strict=True):
         [alone] = build(dataset, make_extractor([layer]), workspace=apart)
-        assert stored_bytes(apart, alone) == stored_bytes(together, cache)
+        assert stored_bytes(alone) == stored_bytes(cache)
 
 
 @pytest.mark.parametrize("failing", range(8))
@@ -100,9 +92,7 @@ def test_a_full_disk_loses_nothing_and_the_rest_is_computed_once(
     dataset, extractor, tmp_path, monkeypatch, images_computed, failing
 ):
     undisturbed = Workspace.at(f"{tmp_path}/undisturbed")
-    expected = [
-        stored_bytes(undisturbed, c) for c in build(dataset, extractor, workspace=undisturbed)
-    ]
+    expected = [stored_bytes(c) for c in build(dataset, extractor, workspace=undisturbed)]
     create, count = Workspace.create, 0
 
     def full(self, key, data):
@@ -124,7 +114,7 @@ def test_a_full_disk_loses_nothing_and_the_rest_is_computed_once(
     images = [16, 16, 16, 12]
     missing = sum(images[shard] for shard in range(4) if min(finished) <= shard)
     assert sum(images_computed) - 1 == missing  # one is the probe
-    assert [stored_bytes(dataset.workspace, cache) for cache in caches] == expected
+    assert [stored_bytes(cache) for cache in caches] == expected
 
 
 def test_an_interrupt_keeps_finished_shards(dataset, extractor):
@@ -172,7 +162,7 @@ def test_a_killed_process_leaves_a_build_that_goes_on(dataset, photos, tmp_path,
     assert sum(images_computed) - 1 == dataset.count - 16 * min(finished)
     undisturbed = Workspace.at(f"{tmp_path}/undisturbed")
     for cache, other in zip(caches, build(dataset, extractor, workspace=undisturbed), strict=True):
-        assert stored_bytes(dataset.workspace, cache) == stored_bytes(undisturbed, other)
+        assert stored_bytes(cache) == stored_bytes(other)
 
 
 def test_builders_side_by_side_end_with_one_sound_cache(dataset, tmp_path):
@@ -183,7 +173,7 @@ def test_builders_side_by_side_end_with_one_sound_cache(dataset, tmp_path):
     for cache, other in zip(
         results[0], build(dataset, make_extractor(), workspace=alone), strict=True
     ):
-        assert stored_bytes(dataset.workspace, cache) == stored_bytes(alone, other)
+        assert stored_bytes(cache) == stored_bytes(other)
 
 
 def test_unreadable_images_keep_their_row_with_the_reason(tmp_path, workspace, extractor):
@@ -270,9 +260,7 @@ def test_a_passing_failure_of_the_storage_leaves_no_hole(
     dataset, extractor, tmp_path, monkeypatch, failing
 ):
     undisturbed = Workspace.at(f"{tmp_path}/undisturbed")
-    expected = [
-        stored_bytes(undisturbed, c) for c in build(dataset, extractor, workspace=undisturbed)
-    ]
+    expected = [stored_bytes(c) for c in build(dataset, extractor, workspace=undisturbed)]
     create, count = Workspace.create, 0
 
     def fails_once(self, key, data):
@@ -288,7 +276,7 @@ def test_a_passing_failure_of_the_storage_leaves_no_hole(
         with pytest.raises(StorageFullError):
             build(dataset, extractor)
     caches = build(dataset, extractor)
-    assert [stored_bytes(dataset.workspace, cache) for cache in caches] == expected
+    assert [stored_bytes(cache) for cache in caches] == expected
     assert [verify(cache) for cache in caches] == [[], []]
 
 
@@ -332,7 +320,7 @@ def test_a_cache_in_memory_needs_no_place(dataset, extractor):
     memory = Workspace.in_memory()
     for cache, other in zip(build(dataset, extractor, workspace=memory), kept, strict=True):
         assert cache.workspace.protocol == "memory"
-        assert stored_bytes(memory, cache) == stored_bytes(dataset.workspace, other)
+        assert stored_bytes(cache) == stored_bytes(other)
     memory.delete("caches")
 
 

@@ -10,13 +10,14 @@ import time
 
 import pytest
 import torch
-from makers import make_extractor
+from makers import make_extractor, stored_bytes
 from saboteurs import Saboteur
 
 from vfs_ops import clusters
 from vfs_ops.builder import build, plan_build
 from vfs_ops.clusters import local_layout, open_cluster
 from vfs_ops.errors import ClusterError, InputError, MissingDependencyError
+from vfs_ops.storage import Workspace
 from vfs_ops.verification import verify
 
 
@@ -153,3 +154,5 @@ def test_a_scheduler_that_is_killed_is_an_error_and_the_next_run_goes_on(
     caches = build(dataset, make_extractor(), on_shard=shards.append)
     assert len(shards) == 8 - sum(finished) < 8
     assert [verify(cache) for cache in caches] == [[], []]
+    undisturbed = build(dataset, make_extractor(), workspace=Workspace.at(f"{tmp_path}/other"))
+    assert list(map(stored_bytes, caches)) == list(map(stored_bytes, undisturbed))

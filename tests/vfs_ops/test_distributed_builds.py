@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers import cut_small, make_extractor
+from makers import cut_small, make_extractor, stored_bytes
 from saboteurs import Saboteur
 
 from vfs_ops import retries
@@ -21,7 +21,6 @@ from vfs_ops.errors import (
     InputError,
     TooLargeError,
 )
-from vfs_ops.layout import cache_key
 from vfs_ops.storage import Workspace
 from vfs_ops.verification import verify
 
@@ -52,13 +51,6 @@ def undisturbed(_ingested, tmp_path_factory):
         cut_small(patch)
         caches = build(dataset, make_extractor(), workspace=workspace)
     return [stored_bytes(cache) for cache in caches]
-
-
-def stored_bytes(cache):
-    """Return every object of a cache but the receipts, which say when and how fast."""
-    stats = cache.workspace.walk(cache_key(cache.id))
-    names = [stat.path for stat in stats if "receipts" not in stat.path]
-    return {name: cache.workspace.read(name) for name in names if "complete" not in name}
 
 
 def uri_of(dataset, row):
