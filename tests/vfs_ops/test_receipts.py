@@ -43,6 +43,14 @@ def test_all_receipts_round_trip_in_order_of_shards():
     ]
 
 
+def test_the_sizes_of_all_shards_are_read_without_receipts():
+    some = [make_receipt(shard=n, start=64 * n, stop=64 * n + 64, invalid=()) for n in range(2500)]
+    some = [dataclasses.replace(one, feature_bytes=10 + one.shard) for one in some]
+    table = decode_receipts(encode_receipts(some), make_plan(images=64 * 2500, images_per_shard=64))
+    assert table.feature_bytes().tolist() == [10 + shard for shard in range(2500)]
+    assert [table[2047], table[-1]] == [some[2047], some[-1]]
+
+
 def test_fields_of_later_versions_are_left_out():
     later = make_receipt().encode().replace(b'"shard":2', b'"shard":2,"mood":"good"')
     assert Receipt.decode(later) == make_receipt()
