@@ -13,7 +13,14 @@ from playwright.sync_api import expect
 from vfs_ops.errors import NotFoundError, QueryError
 from vfs_ops.transform_study import study_transforms
 from vfs_ops.transforms import rotations, scalings
-from vfs_ops.widgets import FactorOverlay, SimilarityOverlay, TransformStudy, base, overlay
+from vfs_ops.widgets import (
+    FactorOverlay,
+    SearchPanel,
+    SimilarityOverlay,
+    TransformStudy,
+    base,
+    overlay,
+)
 from vfs_ops.widgets.base import Answer
 from vfs_ops.widgets.export import Reply, page, save_page, script_json
 
@@ -186,8 +193,31 @@ def test_the_chart_shows_the_curve_and_what_left(opened):
     chart.focus()
     for _ in range(3):
         watched.page.keyboard.press("ArrowRight")
-    assert "left the image" in scope.locator(".vfs-told").text_content()
-    assert scope.locator(".vfs-marked").count() == 2  # the same transform, at both layers
+    expect(scope.locator(".vfs-told")).to_contain_text("left the image")
+    expect(scope.locator(".vfs-marked")).to_have_count(2)  # the same transform, at both layers
+    panel(scope, 0, 1).focus()  # what is looked at now is an image
+    watched.page.keyboard.press("ArrowRight")
+    expect(scope.locator(".vfs-marked").first).to_contain_text("0.55")
+
+
+def test_fingers_read_the_chart_and_follow_cells(browser, tmp_path):
+    study = studied(rotations([0, 90, 180]), ("0",))
+    path = TransformStudy(study).save_html(tmp_path / "figure.html")
+    context = browser.new_context(
+        offline=True, has_touch=True, viewport={"width": 420, "height": 900}
+    )
+    page_ = context.new_page()
+    page_.goto(path.as_uri())
+    scope = page_.locator(".vfs-overlay")
+    scope.locator(".vfs-progress").wait_for(state="hidden")
+    scope.locator("circle").nth(1).tap(force=True)
+    expect(scope.locator(".vfs-marked")).to_contain_text("90°")
+    expect(scope.locator(".vfs-told")).to_contain_text("90°")
+    page_.touchscreen.tap(*point_of(scope, 0, 3, (2, 3), (16, 16)))
+    wait_for_cell(scope, 0, 0, (13, 12), 16)
+    scope.get_by_role("button", name="Unpin").wait_for()
+    expect(scope.locator(".vfs-marked")).to_contain_text("180°")
+    context.close()
 
 
 def test_a_transformed_image_leads_back_to_the_original(opened):
@@ -196,8 +226,8 @@ def test_a_transformed_image_leads_back_to_the_original(opened):
     watched.page.mouse.move(*point_of(scope, 0, 2, (2, 3), (16, 16)))
     wait_for_cell(scope, 0, 0, (13, 12), 16)
     source = panel(scope, 0, 2).locator('.vfs-cell[data-kind="source"]')
-    assert source.is_visible()
-    assert "180" in scope.locator(".vfs-marked").text_content()
+    expect(source).to_be_visible()
+    expect(scope.locator(".vfs-marked")).to_contain_text("180")
 
 
 @pytest.mark.long
@@ -214,6 +244,17 @@ def test_pages_look_right(opened, theme, width):
         watched.page.get_by_role("button", name="Keys and gestures").click()
         watched.screenshot(f"{name}-{theme}-{width}", watched.page.locator("main"))
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_panel_that_groups_its_hits_is_saved_with_them(caches, offline, tmp_path):
+    panel = SearchPanel({"early": caches[0]}, rows=[3], k=2, unique_by="label")
+    mask = np.zeros(panel.mask.shape, bool)
+    mask[10:30, 16:40] = True
+    panel.mask = mask
+    with offline(panel.save_html(tmp_path / "hits.html")) as watched:
+        expect(watched.page.locator(".vfs-hit")).to_have_count(2)
+        labels = watched.page.locator(".vfs-hit-label").all_inner_texts()
+        assert sorted(labels) == ["even", "odd"]
 
 
 def test_a_page_loads_nothing_and_its_scripts_are_ours():

@@ -220,6 +220,26 @@ def test_what_python_raises_is_shown_and_the_kernel_stays(notebook, there):
     message.wait_for(state="detached")
 
 
+def test_the_newest_question_is_asked_though_the_one_before_failed(notebook, there):
+    notebook.kernel.execute(
+        """
+from vfs_ops.errors import QueryError
+held = []
+def hold(value, buffers):
+    held.append(value["id"])
+    del there._similarities
+there._similarities = hold
+"""
+    )
+    notebook.page.mouse.move(*point_of(there, 0, 0, (5, 5), EARLY))
+    notebook.kernel.wait_until("held")
+    notebook.page.mouse.move(*point_of(there, 0, 0, (3, 4), EARLY))
+    expect(there.locator(".vfs-readout")).to_contain_text("(3, 4)")
+    notebook.kernel.execute("there.fail(held[0], QueryError('this once'))")
+    wait_for_cell(there, 0, 0, (3, 4), 8)
+    expect(there.locator(".vfs-message")).to_have_count(0)
+
+
 def test_a_restarted_kernel_is_told(notebook, there):
     notebook.restart_kernel()
     there.get_by_text("Run its cell again").wait_for()

@@ -1,6 +1,7 @@
 /** Heatmaps of one cell over all panels: which cell, what is read, and who is told. */
 
 import { blobsOf } from "./blobs.js";
+import { floats } from "./buffers.js";
 import { Channel } from "./channel.js";
 import { ColourBar, colourTable, paintCells } from "./colours.js";
 import { Controls } from "./controls.js";
@@ -18,6 +19,7 @@ import { Readout } from "./readout.js";
  * @property {(panel: Panel, cell: number) => ?Place} source Which cell is meant by one.
  * @property {(source: Place) => number[]} cells Per layer, the cell of the source's image; or -1.
  * @property {(source: Place, cells: number[], panel: Panel) => number} mark Which cell to outline.
+ * @property {() => void} [looked] Called when a cell is looked at.
  * @property {(view: HeatmapView) => void} [arrived] Called when all data is there.
  * @property {(view: HeatmapView) => void} [painted] Called after each picture.
  */
@@ -99,6 +101,7 @@ export class HeatmapView {
   /** Look at a cell: the heatmaps are of it, or, where one is pinned, its value is read. */
   look(panel, cell) {
     this.reader = { panel, cell };
+    this.plan.looked?.();
     if (!this.pinned) this.source = this.plan.source(panel, cell) ?? this.source;
     this.schedule();
   }
@@ -203,23 +206,20 @@ export class HeatmapView {
     this.questionOf = this.asked;
     if (this.asking) return;
     this.asking = true;
-    try {
-      while (this.question) {
-        const [question, asked] = [this.question, this.questionOf];
-        this.question = null;
+    while (this.question) {
+      const [question, asked] = [this.question, this.questionOf];
+      this.question = null;
+      try {
         const { buffers } = await this.channel.request("similarities", question);
-        this.values = buffers.map((view) => (view.byteLength
-          ? new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength))
-          : null));
+        this.values = buffers.map((view) => (view.byteLength ? floats(view) : null));
         this.answered = asked;
+        this.messages.clear("similarities");
         this.redraw();
+      } catch (error) {
+        this.messages.show("similarities", error.message);
       }
-      this.messages.clear("similarities");
-    } catch (error) {
-      this.messages.show("similarities", error.message);
-    } finally {
-      this.asking = false;
     }
+    this.asking = false;
   }
 
   limits(layer) {

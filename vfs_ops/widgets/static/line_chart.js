@@ -32,7 +32,7 @@ export class LineChart {
       on: {
         pointermove: (event) => this.pointed(event),
         pointerdown: (event) => this.pointed(event),
-        pointerleave: () => onPoint(null),
+        pointerleave: ({ pointerType }) => pointerType !== "touch" && onPoint(null), // fingers lift
         keydown: (event) => this.key(event),
       },
     }, this.axes, this.cursor, this.lines, label);

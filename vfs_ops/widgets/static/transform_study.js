@@ -108,6 +108,11 @@ class Study {
     else this.tell();
   }
 
+  /** An image is looked at, so no longer the chart. */
+  looked() {
+    this.held = false;
+  }
+
   /** The chart is pointed at: show which image that is. */
   pointAt(place) {
     this.held = place !== null;
