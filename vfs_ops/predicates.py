@@ -73,6 +73,24 @@ def evaluate(table: pa.Table, filters: Filters | None) -> np.ndarray[Any, np.dty
     return result
 
 
+def narrowed(filters: Filters | None, conditions: Sequence[Condition]) -> Filters | None:
+    """Return filters that match where the given ones do and all of some conditions hold too.
+
+    Raises
+    ------
+    PredicateError
+        If the filters are malformed.
+
+    Examples
+    --------
+    >>> narrowed([[("a", "==", 1)], [("b", "==", 2)]], [("c", "<", 3)])
+    [[('a', '==', 1), ('c', '<', 3)], [('b', '==', 2), ('c', '<', 3)]]
+    """
+    if not conditions:
+        return filters
+    return [[*group, *conditions] for group in _groups(filters) or [[]]]
+
+
 def columns_of(filters: Filters | None, known: Sequence[str]) -> list[str]:
     """Return the columns that filters name, each once.
 

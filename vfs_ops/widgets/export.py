@@ -89,15 +89,25 @@ def save_page(
         If it cannot be written.
     """
     text = page(title=title, module=module, css=css, state=state, replies=replies)
+    return save_file(path, text.encode())
+
+
+def save_file(path: str | Path, data: bytes) -> Path:
+    """Write a file whole, or leave what was there; return where it is.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
     target = Path(path).expanduser()
-    with storage_errors(f"the figure {target}"):
-        unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with storage_errors(f"the file {target}"):
+        unfinished = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}")
         try:
-            unfinished.write_text(text, encoding="utf-8")
+            unfinished.write_bytes(data)
             unfinished.replace(target)
-        except BaseException:
+        finally:
             unfinished.unlink(missing_ok=True)
-            raise
     return target
 
 

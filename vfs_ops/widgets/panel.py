@@ -14,17 +14,16 @@ import traitlets
 from vfs_ops.caches import Cache
 from vfs_ops.errors import QueryError, VfsError
 from vfs_ops.extract import FeatureExtractor
-from vfs_ops.failures import storage_errors
 from vfs_ops.geometry import Downsample
 from vfs_ops.hits import Hits
-from vfs_ops.predicates import Filters
+from vfs_ops.predicates import Filters, narrowed
 from vfs_ops.query_recipes import QueryRecipe
 from vfs_ops.scan import search_iter
 from vfs_ops.scan_run import Partial, SearchRun
 from vfs_ops.widgets.base import Answer, Handler
 from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.cells import Cells
-from vfs_ops.widgets.export import Reply, save_page
+from vfs_ops.widgets.export import Reply, save_file, save_page
 from vfs_ops.widgets.figure_files import figure_file
 from vfs_ops.widgets.filters import describe_columns, read_filters
 from vfs_ops.widgets.hit_cards import answer_of, row_of_cards
@@ -129,7 +128,7 @@ class SearchPanel(RegionPicker):
         """
         query = next(iter(self._last().values())).query
         chosen = self._answered["options"]
-        options = {**chosen, "where": _both(self._where, chosen["where"])}
+        options = {**chosen, "where": narrowed(self._where, chosen["where"])}
         search = {key: value for key, value in options.items() if value}
         return replace(query.to_recipe(), search=search)
 
@@ -139,18 +138,16 @@ class SearchPanel(RegionPicker):
         Returns
         -------
         Path
-            What was written.
+            What was written; a file that is there is replaced, once the new one is whole.
 
         Raises
         ------
         QueryError
             If nothing has been found yet, or the name ends in something else.
+        StorageError
+            If it cannot be written.
         """
-        target = Path(path).expanduser()
-        data = self._file(target.suffix.removeprefix("."))
-        with storage_errors(str(target)):
-            target.write_bytes(data)
-        return target
+        return save_file(path, self._file(Path(path).suffix.removeprefix(".")))
 
     def save_html(self, path: str | Path, *, title: str = "Where it is found again") -> Path:
         """Write a page that shows the hits of every image with a highlighted region, offline.
@@ -268,7 +265,7 @@ class SearchPanel(RegionPicker):
             self._caches[name],
             query,
             chosen["k"],
-            where=_both(self._where, chosen["where"]),
+            where=narrowed(self._where, chosen["where"]),
             unique_by=chosen["unique_by"],
         )
 
@@ -346,13 +343,3 @@ def _named(caches: Cache | Sequence[Cache] | Mapping[str, Cache]) -> dict[str, C
     if len(set(names)) < len(names):
         names = [f"{name} ({cache.id[:8]})" for name, cache in zip(names, several, strict=True)]
     return dict(zip(names, several, strict=True))
-
-
-def _both(always: Filters | None, chosen: Sequence[Any]) -> Filters | None:
-    """Join filters that always hold with conditions chosen in the panel."""
-    if not chosen:
-        return always
-    if not always:
-        return list(chosen)
-    groups: Sequence[Any] = always if isinstance(always[0], list) else [always]
-    return [[*group, *chosen] for group in groups]

@@ -1,15 +1,17 @@
 """SearchPanel's Python side, without a browser."""
 
+import errno
 import io
 import threading
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from vfs_ops.errors import ExtractorMismatchError, PredicateError, QueryError
+from vfs_ops.errors import ExtractorMismatchError, PredicateError, QueryError, StorageFullError
 from vfs_ops.queries import Query
 from vfs_ops.scan import search
 from vfs_ops.widgets.filters import describe_columns, read_filters
@@ -97,6 +99,18 @@ def test_the_recipe_makes_the_query_again(panel, caches, found):
     assert hits.image.tolist() == panel.hits["early"].image.tolist()
 
 
+def test_filters_of_the_panel_hold_besides_its_own(caches, mask, monkeypatch):
+    always = [["label", "==", "even"]]  # as JSON gives it
+    panel = SearchPanel({"early": caches[0]}, rows=[3], where=always)
+    browser = Browser(panel, monkeypatch)
+    browser.highlight(mask)
+    browser.search(k=200, where=[["uri", "!=", "nothing"]])
+    assert set(panel.hits["early"].rows["label"].to_pylist()) == {"even"}
+    recipe = Query.from_recipe(panel.recipe().to_json(), caches[0])
+    again = search(caches[0], recipe, **panel.recipe().search)
+    assert again.image.tolist() == panel.hits["early"].image.tolist()
+
+
 def test_files(panel, found, tmp_path):
     table = pd.read_csv(panel.save(tmp_path / "hits.csv"))
     assert table["cache"].tolist() == ["early"] * 4 + ["late $x^2$ <b>"] * 4
@@ -111,6 +125,20 @@ def test_files(panel, found, tmp_path):
     assert [float(part.get("y")) for part in parts] == sorted(float(p.get("y")) for p in parts)
     with pytest.raises(QueryError, match="expected png"):
         panel.save(tmp_path / "hits.gif")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(panel, found, tmp_path, monkeypatch):
+    target = tmp_path / "hits.csv"
+    target.write_text("before")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageFullError):
+        panel.save(target)
+    assert target.read_text() == "before"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_nothing_is_saved_before_something_was_found(panel, tmp_path):
