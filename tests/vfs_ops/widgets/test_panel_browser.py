@@ -158,6 +158,9 @@ def test_a_late_answer_is_not_shown_and_partial_results_are(notebook, canvas):
     notebook.kernel.execute("gate.release()")
     expect(row(notebook).locator(".vfs-status")).to_contain_text("% searched")
     expect(row(notebook).locator(".vfs-hit")).to_have_count(5)
+    # nothing is saved that is not shown
+    expect(notebook.page.get_by_role("button", name="CSV", exact=True)).to_be_disabled()
+    expect(row(notebook, 1).locator(".vfs-hint")).to_have_text("Searching…")
     notebook.screenshot("panel-partial", notebook.page.locator(".vfs-search"))
     before = notebook.kernel.evaluate("panel.searches")
     canvas.drag((40, 40), (50, 44))  # another question: the first is cancelled and forgotten

@@ -57,6 +57,7 @@ export class Panel {
     const answer = this.channel.request("search", given);
     this.asked = answer.id;
     this.controls?.busy(true);
+    this.controls?.found(false); // files hold what is shown, or nothing
     this.rows.wait();
     try {
       const { value, buffers } = await answer;
@@ -76,6 +77,7 @@ export class Panel {
   forget() {
     this.asked = null;
     this.idle();
+    this.controls?.found(false);
     this.rows.clear();
   }
 

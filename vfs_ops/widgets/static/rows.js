@@ -35,14 +35,14 @@ export class Rows {
     this.release();
     for (const { cards, status } of this.rows.values()) {
       status.textContent = "";
-      cards.replaceChildren(h("li", { class: "vfs-hint",
-        text: "Highlight a region of the picture to see where it is found again." }));
+      cards.replaceChildren(hint("Highlight a region of the picture to see where it is found again."));
     }
   }
 
   /** A search has begun; the hits of the last one stay, dimmed, until the first of the new ones. */
   wait() {
-    for (const { el, bar } of this.rows.values()) {
+    for (const { el, bar, cards } of this.rows.values()) {
+      if (!cards.querySelector(".vfs-hit")) cards.replaceChildren(hint("Searching…"));
       el.classList.add("vfs-old");
       bar.hidden = false;
       bar.removeAttribute("value");
@@ -73,7 +73,7 @@ export class Rows {
     for (const row of rows) {
       const { status, cards } = this.rows.get(row.name);
       if (row.error) {
-        cards.replaceChildren(h("li", { class: "vfs-hint vfs-failed", text: row.error }));
+        cards.replaceChildren(hint(row.error, "vfs-failed"));
         status.textContent = "";
         continue;
       }
@@ -126,6 +126,10 @@ function sharedImages(rows) {
   }
   const keys = [...counts].filter(([, count]) => count > 1).map(([key]) => key);
   return new Map(keys.map((key, number) => [key, { number: number + 1, color: number % COLORS }]));
+}
+
+function hint(text, kind = "") {
+  return h("li", { class: `vfs-hint ${kind}`, text });
 }
 
 function seconds(value) {
