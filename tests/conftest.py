@@ -6,6 +6,7 @@ import shutil
 import fsspec
 import pytest
 from certificates import fsspec_options, localhost_contexts
+from hypothesis import HealthCheck, settings
 from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
 from s3_server import environment, forget_file_systems, running_s3
@@ -15,6 +16,15 @@ from vfs_ops.caches import open_cache
 from vfs_ops.datasets import open_dataset
 from vfs_ops.ingestion import ingest
 from vfs_ops.storage import Workspace
+
+# No test is about time: on a busy machine a slow example is no failure.
+settings.register_profile(
+    "vfs",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("vfs")
 
 
 @pytest.fixture
