@@ -1,11 +1,13 @@
 """All benchmarks, one after the other: ``python -m benchmarks [--images DIR]``.
 
 Those of builds and of accuracy need photos; DIR holds them, and ``labels.csv`` for the latter.
+Those of widgets run where Chromium is installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,8 @@ def main() -> int:
         commands += [["build", *given, *way] for way in ways]
         if (images / "labels.csv").exists():
             commands.insert(0, ["top1", *given])
+    if shutil.which("chromium") is not None:
+        commands += [["widgets"], ["search_panel"]]
     failed = 0
     for name, *arguments in commands:
         print(f"\n== python -m benchmarks.{' '.join([name, *arguments])}", flush=True)
