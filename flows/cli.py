@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -87,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Images beyond the limit are refused with their name; Pillow's own remark would come twice.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.showwarning = _say_warning
+    with contextlib.suppress(ValueError):  # in another thread than the main one
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         outcome: Any = cli.main(from_user, prog_name="vfs", standalone_mode=False)
         sys.exit(outcome if isinstance(outcome, int) else 0)
@@ -102,6 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             say(f"error: {error}")
         sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+
+
+def _interrupt(*_: Any) -> None:
+    """End as Ctrl-C does, with everything closed, when the system asks for an end."""
+    raise KeyboardInterrupt
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
 
 from flows import servers
 from flows.console import say
 from flows.jobs.job import Job
+from flows.privacy import keep_private
 from flows.watching import Watcher
 from vfs_ops.errors import UnavailableError
 
 Run = Callable[..., Any]
 """Runs a job: takes it and its watcher, and returns what the job returns."""
 
-_STARTING_SECONDS: Final = 120  # Prefect's 20 are too tight on a busy laptop
+_RETRIES: Final = 2
+"""Of a request to the embedded server, after 2 and 4 seconds. On this machine it answers or is
+gone, and nobody shall wait minutes for it when a run is interrupted."""
 _FOR_TRACKED: Final = {
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(_STARTING_SECONDS),
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # errors are told once, by the caller
 }
 
@@ -71,10 +71,18 @@ def runner(*, track: bool = False) -> Run:
 def run_tracked(job: Job, watcher: Watcher | None = None) -> Any:
     """Run a job as a flow run of this process; see `run`."""
     _prepare()
+    from httpx import TransportError
+
     from flows.tracked.definitions import FLOWS, told_to
 
-    with told_to(watcher or Watcher()):
-        return FLOWS[type(job)](**asdict(job))
+    try:
+        with told_to(watcher or Watcher()):
+            return FLOWS[type(job)](**asdict(job))
+    except TransportError as error:
+        raise UnavailableError(
+            "the Prefect server that tracks this run does not answer any more "
+            f"({str(error)[:200]}); run the same command again to go on"
+        ) from error
 
 
 def _run_untracked(job: Job, watcher: Watcher | None = None) -> Any:
@@ -82,32 +90,27 @@ def _run_untracked(job: Job, watcher: Watcher | None = None) -> Any:
 
 
 def _embedded() -> Run:
-    executor = ThreadPoolExecutor(1, thread_name_prefix="prefect-server")
-    starting = executor.submit(_start_server)
-    executor.shutdown(wait=False)
+    from flows.embedded_server import EmbeddedServer
+
+    server = EmbeddedServer()
 
     def run_when_started(job: Job, watcher: Watcher | None = None) -> Any:
-        starting.result()
-        return run_tracked(job, watcher)
+        _prepare()
+        from prefect.settings import (  # takes seconds, while the server starts
+            PREFECT_API_URL,
+            PREFECT_CLIENT_MAX_RETRIES,
+            temporary_settings,
+        )
+
+        told = {PREFECT_API_URL: server.address(), PREFECT_CLIENT_MAX_RETRIES: _RETRIES}
+        with temporary_settings(told):
+            return run_tracked(job, watcher)
 
     return run_when_started
 
 
-def _start_server() -> None:
-    """Start the server that the flows of this process would start themselves; it ends with it."""
-    _prepare()
-    from prefect.server.api.server import SubprocessASGIServer
-
-    import flows.tracked  # noqa: F401  # before Prefect: it says what that may tell whom
-
-    try:
-        SubprocessASGIServer().start(timeout=_STARTING_SECONDS)
-    except RuntimeError as error:
-        raise UnavailableError(
-            f"the embedded Prefect server did not start ({str(error)[:200]}); run without --track"
-        ) from error
-
-
 def _prepare() -> None:
+    """Say what Prefect reads when it is imported."""
+    keep_private()
     for name, value in _FOR_TRACKED.items():
         os.environ.setdefault(name, value)
