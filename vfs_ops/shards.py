@@ -181,7 +181,7 @@ def decode_features(
         raise DamagedError(f"{what}: {len(stored)} bytes do not fit its index; run verify")
     if checksums is not None:
         for (offset, length), checksum in zip(index.tolist(), checksums, strict=True):
-            _check(stored[offset : offset + length], checksum, what)
+            _check(stored.data[offset : offset + length], checksum, what)
     shape = (len(index) * plan.images_per_chunk, *plan.image_shape)
     if plan.codec == "none":
         dtype = np.dtype(plan.dtype).newbyteorder("<")
@@ -195,7 +195,7 @@ def decode_features(
     return features[:images]
 
 
-def _check(data: bytes | NDArray[np.uint8], checksum: int, what: str) -> None:
+def _check(data: bytes | memoryview, checksum: int, what: str) -> None:
     if crc32c(data) != checksum:
         raise DamagedError(f"{what}: a chunk fails its checksum; run verify on this cache")
 
