@@ -31,11 +31,11 @@ from PIL import Image
 
 from benchmarks.pairs import compare, report
 from vfs_ops import FeatureExtractor, Workspace, build, ingest, load_model
-from vfs_ops.builder import plan_build
-from vfs_ops.clusters import open_cluster
-from vfs_ops.images import fit
-from vfs_ops.pipeline import available_threads
-from vfs_ops.plans import BATCH_SIZE
+from vfs_ops.builds.builder import plan_build
+from vfs_ops.builds.clusters import open_cluster
+from vfs_ops.builds.pipeline import available_threads
+from vfs_ops.caches.plans import BATCH_SIZE
+from vfs_ops.images.decoding import fit
 
 
 def bare_loop(paths: list[Path], extractor: FeatureExtractor, threads: int) -> None:

@@ -22,8 +22,8 @@ from PIL import Image
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.jobs.ingestion import IngestJob
 from flows.running import run_tracked
-from vfs_ops import plans
-from vfs_ops.storage import Workspace
+from vfs_ops.caches import plans
+from vfs_ops.store.workspace import Workspace
 
 TEN_MINUTES = 600.0
 IMAGES_PER_SHARD = 16
@@ -74,7 +74,7 @@ def main() -> None:
     import torch
     from prefect.testing.utilities import prefect_test_harness
 
-    from vfs_ops.clusters import open_cluster
+    from vfs_ops.builds.clusters import open_cluster
 
     torch.set_num_threads(1)
     with (

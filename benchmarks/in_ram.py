@@ -17,11 +17,11 @@ import torch
 from benchmarks.pairs import Comparison, compare
 from benchmarks.report import Result, write
 from benchmarks.search_reference import reference_tool
-from vfs_ops.batches import Batch
-from vfs_ops.blocks import Block, Part, Scratch
-from vfs_ops.exact import Pattern
-from vfs_ops.scoring import best_of_parts
-from vfs_ops.values import squared_norms
+from vfs_ops.caches.values import squared_norms
+from vfs_ops.kernel.batches import Batch
+from vfs_ops.kernel.blocks import Block, Part, Scratch
+from vfs_ops.kernel.exact import Pattern
+from vfs_ops.kernel.scoring import best_of_parts
 
 HITS = 50
 SHARD_BYTES = 32 << 20

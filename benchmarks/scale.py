@@ -29,14 +29,14 @@ from PIL import Image
 
 from benchmarks.pairs import report
 from vfs_ops import FeatureExtractor, Preprocessing, Resize, Workspace, build, ingest, load_model
-from vfs_ops import plans as plans_module
-from vfs_ops.builder import plan_build
-from vfs_ops.caches import open_cache
-from vfs_ops.clusters import open_cluster
-from vfs_ops.completeness import finished_shards
-from vfs_ops.datasets import open_dataset
-from vfs_ops.layout import cache_key
-from vfs_ops.repair import withdraw_commit
+from vfs_ops.builds.builder import plan_build
+from vfs_ops.builds.clusters import open_cluster
+from vfs_ops.builds.repair import withdraw_commit
+from vfs_ops.caches import plans as plans_module
+from vfs_ops.caches.cache import open_cache
+from vfs_ops.caches.completeness import finished_shards
+from vfs_ops.caches.layout import cache_key
+from vfs_ops.datasets.dataset import open_dataset
 
 KNOWN_IMAGES = 50_000
 

@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks import scan_caches
 from benchmarks.pairs import compare, report
-from vfs_ops.caches import Cache, open_cache
-from vfs_ops.scan import search
-from vfs_ops.scan_plan import plan_scan
-from vfs_ops.storage import Workspace
+from vfs_ops.caches.cache import Cache, open_cache
+from vfs_ops.scans.plan import plan_scan
+from vfs_ops.scans.search import search
+from vfs_ops.store.workspace import Workspace
 
 GIB = 2**30
 PROMISED = {"read and decode": 0.8, "Zarr": 0.8, "raw files": 0.5, "2 threads": 0.9}

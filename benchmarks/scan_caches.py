@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vfs_ops.cache_reading import ShardStore
-from vfs_ops.caches import Cache
-from vfs_ops.layout import features_key, sq_norm_key
-from vfs_ops.queries import Query
-from vfs_ops.receipts import Receipt
-from vfs_ops.shard_sources import Scratch
-from vfs_ops.storage import Workspace
+from vfs_ops.caches.cache import Cache
+from vfs_ops.caches.cache_reading import ShardStore
+from vfs_ops.caches.layout import features_key, sq_norm_key
+from vfs_ops.caches.receipts import Receipt
+from vfs_ops.caches.shard_sources import Scratch
+from vfs_ops.scans.queries import Query
+from vfs_ops.store.workspace import Workspace
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 

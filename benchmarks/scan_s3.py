@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks import scan_caches
 from benchmarks.pairs import compare, report
-from vfs_ops.caches import Cache, open_cache
-from vfs_ops.scan import search
-from vfs_ops.storage import Workspace
+from vfs_ops.caches.cache import Cache, open_cache
+from vfs_ops.scans.search import search
+from vfs_ops.store.workspace import Workspace
 
 PROMISED = 1 / 1.1
 

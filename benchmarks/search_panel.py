@@ -19,19 +19,19 @@ from typing import Any
 
 from benchmarks.pairs import report
 from flows.demo_photos import QUERY_PHOTO, cut_tiles, photo_path
-from vfs_ops.builder import build
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.ingestion import ingest
-from vfs_ops.models import load_model
+from vfs_ops.builds.builder import build
+from vfs_ops.datasets.ingestion import ingest
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.models.loading import load_model
 from vfs_ops.progress import silent
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 STROKES = 20
 _SETUP = """
-from vfs_ops.caches import open_cache
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.models import load_model
-from vfs_ops.storage import Workspace
+from vfs_ops.caches.cache import open_cache
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.models.loading import load_model
+from vfs_ops.store.workspace import Workspace
 from vfs_ops.widgets import SearchPanel
 cache = open_cache(Workspace.at({workspace!r}), {cache!r}).load()
 extractor = FeatureExtractor(load_model("efficientnet-lite0"), ["blocks.4"])

@@ -19,13 +19,13 @@ from PIL import Image
 from visualfeaturesearch.searchtool import CachedSearchTool
 
 from benchmarks.pairs import compare, report
-from vfs_ops.batches import Batch
-from vfs_ops.blocks import Block, Part, Scratch
-from vfs_ops.exact import Pattern, exact_scores
-from vfs_ops.geometry import Region, mask_to_region
-from vfs_ops.preprocessing import Preprocessing, Resize
-from vfs_ops.scoring import best_of_parts, best_scores
-from vfs_ops.values import squared_norms
+from vfs_ops.caches.values import squared_norms
+from vfs_ops.identity.preprocessing import Preprocessing, Resize
+from vfs_ops.images.geometry import Region, mask_to_region
+from vfs_ops.kernel.batches import Batch
+from vfs_ops.kernel.blocks import Block, Part, Scratch
+from vfs_ops.kernel.exact import Pattern, exact_scores
+from vfs_ops.kernel.scoring import best_of_parts, best_scores
 
 SIDE = 224
 MODEL_INPUT = Preprocessing(resize=Resize("exact", (SIDE, SIDE)), crop=None)

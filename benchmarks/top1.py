@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from vfs_ops.errors import SourceError, VfsError
-from vfs_ops.forward import run
-from vfs_ops.images import decode_image, fit
-from vfs_ops.models import LoadedModel, load_model
-from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.identity.preprocessing import Preprocessing
+from vfs_ops.images.decoding import decode_image, fit
+from vfs_ops.models.forward import run
+from vfs_ops.models.loading import LoadedModel, load_model
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -20,9 +20,9 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.pairs import report
 from flows.demo_photos import PHOTOS, photo_path
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.mapped_images import map_images
-from vfs_ops.models import load_model
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.models.loading import load_model
+from vfs_ops.overlays.mapped_images import map_images
 from vfs_ops.widgets import SimilarityOverlay
 
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")

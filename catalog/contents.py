@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from catalog.entries import Entry, EntryType, entry_key
 from catalog.marks import Alias, Deprecation
 from catalog.records import Record, read_records
-from vfs_ops.canonical import check_name
 from vfs_ops.errors import VfsError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import check_name
+from vfs_ops.store.workspace import Workspace
 
 
 @dataclass(frozen=True)

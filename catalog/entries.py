@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, get_args
 
 from catalog.about import About
-from vfs_ops.canonical import FORMATS, canonical_json, check_format, check_name, is_id
 from vfs_ops.errors import DamagedError
+from vfs_ops.identity.canonical import FORMATS, canonical_json, check_format, check_name, is_id
 
 EntryType = Literal["dataset", "cache"]
 

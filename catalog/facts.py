@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfs_ops.canonical import check_name
+from vfs_ops.identity.canonical import check_name
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.datasets import Dataset
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.datasets.dataset import Dataset
 
 
 def dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def cache_facts(cache: Cache, dataset_name: str, split: str) -> dict[str, Any]:
     ``complete.json``, which holds the digests of all else. ``grid`` is in cells, ``stride`` in
     pixels of the preprocessed image between two cells, both along y and x.
     """
-    from vfs_ops.layout import cache_key, sha256
+    from vfs_ops.caches.layout import cache_key, sha256
 
     plan, extractor = cache.plan, cache.spec.extractor
     height, width = extractor.preprocessing.input_size

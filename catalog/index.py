@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from catalog.records import INDEX_KEY, list_records, read_index, read_listed
-from vfs_ops.canonical import FORMATS, canonical_json
 from vfs_ops.errors import DamagedError, NewerFormatError, VfsError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import FORMATS, canonical_json
+from vfs_ops.store.workspace import Workspace
 
 
 def rebuild_index(workspace: Workspace) -> None:

@@ -9,14 +9,14 @@ from catalog.contents import Contents, read_contents
 from catalog.entries import Entry, EntryType
 from catalog.lookup import Workspaces, as_workspaces
 from catalog.marks import LATEST
-from vfs_ops.canonical import canonical_json
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import canonical_json
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from vfs_ops.predicates import Filters
+    from vfs_ops.datasets.predicates import Filters
 
 
 def find_all(
@@ -63,7 +63,7 @@ def find_all(
     >>> catalog.find_all(where=[("layer", "==", "layer4"), ("images", ">", 10_000)],
     ...                  text="imagenet")                               # doctest: +SKIP
     """
-    from vfs_ops.predicates import evaluate
+    from vfs_ops.datasets.predicates import evaluate
 
     rows = [
         _row(workspace, contents, entry, entry.key in newest)

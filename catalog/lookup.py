@@ -13,9 +13,9 @@ from catalog.contents import Contents, contents_of, read_contents
 from catalog.entries import Entry, EntryType
 from catalog.marks import LATEST, Deprecation
 from catalog.records import Record, read_records
-from vfs_ops.canonical import check_name
 from vfs_ops.errors import InvalidNameError, NotFoundError, QueryError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import check_name
+from vfs_ops.store.workspace import Workspace
 
 SHORTEST_PREFIX: Final = 6
 """Fewest digits of an id that are taken for it."""

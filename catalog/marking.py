@@ -11,9 +11,9 @@ from catalog.lookup import find
 from catalog.marks import MOST_REASON, Alias, Deprecation, check_alias_name, encode
 from catalog.records import Record, read_records
 from catalog.registration import now, user
-from vfs_ops.canonical import check_name
 from vfs_ops.errors import SpecError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import check_name
+from vfs_ops.store.workspace import Workspace
 
 MOST_RECORDS: Final = 99_999
 """Highest number of a record of aliases or deprecations of one name."""

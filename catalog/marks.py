@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
 from catalog.entries import EntryType
-from vfs_ops.canonical import FORMATS, canonical_json, check_format, check_name
 from vfs_ops.errors import DamagedError, InvalidNameError
+from vfs_ops.identity.canonical import FORMATS, canonical_json, check_format, check_name
 
 LATEST = "latest"
 """The alias that every name has: its newest version. It moves by itself."""

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vfs_ops.errors import ImageError, NotFoundError
-from vfs_ops.images import decode_image
+from vfs_ops.images.decoding import decode_image
 
 if TYPE_CHECKING:
-    from vfs_ops.datasets import Dataset
+    from vfs_ops.datasets.dataset import Dataset
 
 COLUMNS: Final = 8
 ROWS: Final = 2

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from catalog.lookup import Workspaces, as_workspaces, locate
-from vfs_ops.canonical import is_id
 from vfs_ops.errors import NotFoundError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import is_id
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.datasets import Dataset
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.datasets.dataset import Dataset
 
 
 def open_dataset(workspace: Workspace, reference: str) -> Dataset:
     """Open a dataset by name or id; see `find`."""
-    from vfs_ops import datasets
+    from vfs_ops.datasets.dataset import open_dataset as open_by_id
 
     located = locate(workspace, reference, "dataset")
     located.warn()
-    return datasets.open_dataset(workspace, located.entry.id)
+    return open_by_id(workspace, located.entry.id)
 
 
 def open_cache(workspace: Workspace, reference: str) -> Cache:
@@ -31,7 +31,7 @@ def open_cache(workspace: Workspace, reference: str) -> Cache:
     NotFoundError, QueryError
         See `find`.
     IncompleteError, DamagedError, UnsafeMetadataError, NewerFormatError
-        See `vfs_ops.caches.open_cache`.
+        See `vfs_ops.caches.cache.open_cache`.
     """
     return open_reference(reference, workspace)
 
@@ -56,7 +56,7 @@ def open_reference(reference: str, workspaces: Workspaces | None = None) -> Cach
     NotFoundError, QueryError
         See `locate`.
     IncompleteError, DamagedError, UnsafeMetadataError, NewerFormatError
-        See `vfs_ops.caches.open_cache`.
+        See `vfs_ops.caches.cache.open_cache`.
 
     Examples
     --------
@@ -64,16 +64,17 @@ def open_reference(reference: str, workspaces: Workspaces | None = None) -> Cach
     >>> catalog.open("photos-resnet50-layer4", ["s3://team", "https://public.example/vfs"])
     ... # doctest: +SKIP
     """
-    from vfs_ops import caches, datasets
+    from vfs_ops.caches.cache import open_cache as open_by_id
+    from vfs_ops.datasets.dataset import open_dataset as open_dataset_by_id
 
     places = as_workspaces(workspaces)
     try:
         located = locate(places, reference, "cache")
     except NotFoundError:
         if is_id(reference) and len(places) == 1:  # perhaps not finished, or never registered
-            return caches.open_cache(places[0], reference)
+            return open_by_id(places[0], reference)
         raise
     located.warn()
     workspace, entry = located.workspace, located.entry
-    dataset = datasets.open_dataset(workspace, entry.facts["dataset"]["id"])
-    return caches.open_cache(workspace, entry.id, dataset)
+    dataset = open_dataset_by_id(workspace, entry.facts["dataset"]["id"])
+    return open_by_id(workspace, entry.id, dataset)

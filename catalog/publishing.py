@@ -8,8 +8,8 @@ from typing import Final
 from catalog.contents import Contents, read_contents
 from catalog.page import Mosaic, render_page
 from vfs_ops.errors import DamagedError, NewerFormatError, NotFoundError, VfsError
-from vfs_ops.storage import Workspace
-from vfs_ops.urls import normalize_url
+from vfs_ops.store.urls import normalize_url
+from vfs_ops.store.workspace import Workspace
 
 PAGE_KEY: Final = "catalog/index.html"
 
@@ -79,7 +79,7 @@ def _datasets(contents: Contents) -> dict[str, str]:
 
 def _mosaics(workspace: Workspace, contents: Contents) -> tuple[dict[str, Mosaic], list[VfsError]]:
     from catalog.mosaics import make_mosaic
-    from vfs_ops.datasets import open_dataset
+    from vfs_ops.datasets.dataset import open_dataset
 
     mosaics: dict[str, Mosaic] = {}
     problems: list[VfsError] = []

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from catalog.entries import Entry, EntryType, entry_key
 from catalog.marks import Alias, Deprecation, mark_key
-from vfs_ops.canonical import canonical_json, check_format, parse_json
 from vfs_ops.errors import (
     AccessError,
     DamagedError,
@@ -25,9 +24,10 @@ from vfs_ops.errors import (
     UnavailableError,
     VfsError,
 )
-from vfs_ops.file_stats import FileStat
-from vfs_ops.storage import Workspace
-from vfs_ops.urls import LOCAL_PROTOCOLS
+from vfs_ops.identity.canonical import canonical_json, check_format, parse_json
+from vfs_ops.store.file_stats import FileStat
+from vfs_ops.store.urls import LOCAL_PROTOCOLS
+from vfs_ops.store.workspace import Workspace
 
 INDEX_KEY: Final = "catalog/index.json"
 MAX_RECORD_BYTES: Final = 1 << 20

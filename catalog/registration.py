@@ -14,12 +14,12 @@ from catalog.facts import cache_facts, dataset_facts
 from catalog.index import rebuild_index
 from catalog.lookup import find
 from catalog.records import read_records
-from vfs_ops.canonical import check_name
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import check_name
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.datasets import Dataset
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.datasets.dataset import Dataset
 
 
 def register_dataset(

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catalog.about import LONGEST, LONGEST_LICENCE
-from vfs_ops.canonical import document_id
 from vfs_ops.errors import DamagedError, SpecError
+from vfs_ops.identity.canonical import document_id
 
 _MOST: Final = 2**53  # what a double, and so JavaScript, holds exactly
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from catalog import Entry, list_versions
-from vfs_ops.canonical import canonical_json, check_name
 from vfs_ops.errors import InvalidNameError
-from vfs_ops.spec import ExtractorSpec
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import canonical_json, check_name
+from vfs_ops.identity.spec import ExtractorSpec
+from vfs_ops.store.workspace import Workspace
 
 _DIGITS: Final = 8
 _LONGEST: Final = 128 - 1 - _DIGITS

@@ -27,7 +27,7 @@ from flows.commands.upkeep import mirror, prune
 from flows.commands.verification import verify
 from flows.console import say
 from vfs_ops import errors
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 _EXIT_CODES: tuple[tuple[type[errors.VfsError], int], ...] = (
     (errors.InputError, 2),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.hits import Hits
-    from vfs_ops.queries import Query
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.scans.hits import Hits
+    from vfs_ops.scans.queries import Query
 
 
 def middle_of_first(cache: Cache) -> tuple[int, tuple[float, float, float, float]]:
@@ -27,7 +27,7 @@ def middle_of_first(cache: Cache) -> tuple[int, tuple[float, float, float, float
 
 def first_query(cache: Cache) -> Query:
     """Return the query for the middle of the first readable image."""
-    from vfs_ops.queries import query_from_row
+    from vfs_ops.scans.queries import query_from_row
 
     row, box = middle_of_first(cache)
     return query_from_row(cache, row, boxes=[box])
@@ -35,7 +35,7 @@ def first_query(cache: Cache) -> Query:
 
 def first_search(cache: Cache, k: int = 6) -> Hits | None:
     """Search for the middle of the first readable image; None where there are no two images."""
-    from vfs_ops.scan import search
+    from vfs_ops.scans.search import search
 
     if cache.count - len(cache.invalid) < 2:
         return None

@@ -15,12 +15,12 @@ from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.watching import Watcher
 from vfs_ops.errors import AccessError, IncompleteError, NotFoundError
 from vfs_ops.progress import Progress
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.spec import CacheSpec
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.identity.spec import CacheSpec
+    from vfs_ops.models.extract import FeatureExtractor
 
 
 _FAILED: Final = ("Failed", "Crashed", "Cancelled", "TimedOut")
@@ -193,9 +193,9 @@ def _spec(
     dtype: Literal["float16", "float32"],
     precision: Literal["float32", "bfloat16", "float16"],
 ) -> CacheSpec:
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.models import load_model
-    from vfs_ops.spec import CacheSpec
+    from vfs_ops.identity.spec import CacheSpec
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.models.loading import load_model
 
     loaded = load_model(model, weights=weights, checkpoint=checkpoint)
     extractor: FeatureExtractor = FeatureExtractor(loaded, [layer], precision=precision)

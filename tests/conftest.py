@@ -11,11 +11,12 @@ from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
 from s3_server import environment, forget_file_systems, running_s3
 
-from vfs_ops import attempts, builder
-from vfs_ops.caches import open_cache
-from vfs_ops.datasets import open_dataset
-from vfs_ops.ingestion import ingest
-from vfs_ops.storage import Workspace
+from vfs_ops.builds import builder
+from vfs_ops.caches.cache import open_cache
+from vfs_ops.datasets.dataset import open_dataset
+from vfs_ops.datasets.ingestion import ingest
+from vfs_ops.store import attempts
+from vfs_ops.store.workspace import Workspace
 
 # No test is about time: on a busy machine a slow example is no failure.
 settings.register_profile(

@@ -16,6 +16,11 @@ FORBIDDEN = {
     "catalog": {"flows", "prefect", "click", "rich"},
     "flows": set(),
 }
+ROOMS = (
+    *("errors", "progress", "identity", "store", "images", "datasets", "models", "kernel"),
+    *("caches", "scans", "builds", "sharing", "overlays", "widgets"),
+)
+"""The modules and packages of vfs_ops, each importing only from those before it."""
 LINES_AT_MOST = 400
 
 
@@ -62,8 +67,23 @@ def test_modules_import_in_one_direction_without_cycles():
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
 
 
+def test_rooms_import_only_from_those_before_them():
+    found = {path.stem for path in modules("vfs_ops") if path.parent.name == "vfs_ops"}
+    found |= {path.parent.name for path in modules("vfs_ops")}
+    assert found - {"__init__", "vfs_ops"} == set(ROOMS)
+    for path in modules("vfs_ops"):
+        room = path.relative_to(ROOT / "vfs_ops").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for name in imports(path):
+            top, _, inner = name.partition(".")
+            other = inner.partition(".")[0]
+            if top == "vfs_ops" and other in ROOMS:
+                assert ROOMS.index(other) <= ROOMS.index(room), f"{path} imports {name}"
+
+
 @pytest.mark.parametrize(
-    "name", ["vfs_ops", "vfs_ops.spec", "vfs_ops.storage", "catalog", "flows.cli"]
+    "name", ["vfs_ops", "vfs_ops.identity.spec", "vfs_ops.store.workspace", "catalog", "flows.cli"]
 )
 def test_light_modules_stay_light(name):
     script = f"import sys, {name}; print(*sys.modules)"

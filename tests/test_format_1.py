@@ -10,11 +10,11 @@ import xarray as xr
 from makers import make_extractor
 
 import catalog
-from vfs_ops.layout import cache_key
-from vfs_ops.queries import query_from_image, query_from_row
-from vfs_ops.scan import search
-from vfs_ops.storage import Workspace
-from vfs_ops.verification import verify
+from vfs_ops.builds.verification import verify
+from vfs_ops.caches.layout import cache_key
+from vfs_ops.scans.queries import query_from_image, query_from_row
+from vfs_ops.scans.search import search
+from vfs_ops.store.workspace import Workspace
 
 STORE = Path(__file__).parent / "data" / "format_1"
 IDS = {
@@ -69,7 +69,7 @@ def test_an_unreadable_image_keeps_its_row_and_reason(workspace):
 
 def test_the_store_is_not_touched(tmp_path, workspace):
     """A build of today finds the caches of then, and has nothing to do."""
-    from vfs_ops.builder import build
+    from vfs_ops.builds.builder import build
 
     shutil.copytree(STORE / "workspace", tmp_path / "workspace")
     copied = Workspace.at(str(tmp_path / "workspace"))

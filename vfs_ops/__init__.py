@@ -10,88 +10,88 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vfs_ops.builder import build as build
-    from vfs_ops.builder import plan_build as plan_build
-    from vfs_ops.caches import Cache as Cache
-    from vfs_ops.caches import open_cache as open_cache
-    from vfs_ops.comparison import compare as compare
-    from vfs_ops.datasets import Dataset as Dataset
-    from vfs_ops.datasets import open_dataset as open_dataset
-    from vfs_ops.extract import FeatureExtractor as FeatureExtractor
-    from vfs_ops.factors import factorise as factorise
-    from vfs_ops.folders import FolderSource as FolderSource
-    from vfs_ops.hits import Hits as Hits
-    from vfs_ops.importing import import_cache as import_cache
-    from vfs_ops.ingestion import ingest as ingest
-    from vfs_ops.layers import list_layers as list_layers
-    from vfs_ops.mapped_images import MappedImages as MappedImages
-    from vfs_ops.mapped_images import join_maps as join_maps
-    from vfs_ops.mapped_images import map_images as map_images
-    from vfs_ops.mapped_images import map_rows as map_rows
-    from vfs_ops.models import load_model as load_model
-    from vfs_ops.null_distribution import null_scores as null_scores
-    from vfs_ops.objects import torchvision_source as torchvision_source
-    from vfs_ops.preprocessing import Preprocessing as Preprocessing
-    from vfs_ops.preprocessing import Resize as Resize
-    from vfs_ops.queries import Query as Query
-    from vfs_ops.queries import query_from_image as query_from_image
-    from vfs_ops.queries import query_from_row as query_from_row
-    from vfs_ops.scan import search as search
-    from vfs_ops.scan import search_iter as search_iter
-    from vfs_ops.scan_plan import plan_scan as plan_scan
-    from vfs_ops.score_arrays import score_images as score_images
-    from vfs_ops.score_arrays import score_map as score_map
-    from vfs_ops.similarity import similarity_maps as similarity_maps
-    from vfs_ops.storage import Workspace as Workspace
-    from vfs_ops.tables import TableSource as TableSource
-    from vfs_ops.tars import TarSource as TarSource
-    from vfs_ops.transform_study import study_transforms as study_transforms
-    from vfs_ops.transforms import Transform as Transform
-    from vfs_ops.transforms import rotations as rotations
-    from vfs_ops.transforms import scalings as scalings
-    from vfs_ops.verification import verify as verify
+    from vfs_ops.builds.builder import build as build
+    from vfs_ops.builds.builder import plan_build as plan_build
+    from vfs_ops.builds.verification import verify as verify
+    from vfs_ops.caches.cache import Cache as Cache
+    from vfs_ops.caches.cache import open_cache as open_cache
+    from vfs_ops.datasets.dataset import Dataset as Dataset
+    from vfs_ops.datasets.dataset import open_dataset as open_dataset
+    from vfs_ops.datasets.folders import FolderSource as FolderSource
+    from vfs_ops.datasets.ingestion import ingest as ingest
+    from vfs_ops.datasets.objects import torchvision_source as torchvision_source
+    from vfs_ops.datasets.tables import TableSource as TableSource
+    from vfs_ops.datasets.tars import TarSource as TarSource
+    from vfs_ops.identity.preprocessing import Preprocessing as Preprocessing
+    from vfs_ops.identity.preprocessing import Resize as Resize
+    from vfs_ops.models.extract import FeatureExtractor as FeatureExtractor
+    from vfs_ops.models.layers import list_layers as list_layers
+    from vfs_ops.models.loading import load_model as load_model
+    from vfs_ops.overlays.factors import factorise as factorise
+    from vfs_ops.overlays.mapped_images import MappedImages as MappedImages
+    from vfs_ops.overlays.mapped_images import join_maps as join_maps
+    from vfs_ops.overlays.mapped_images import map_images as map_images
+    from vfs_ops.overlays.mapped_images import map_rows as map_rows
+    from vfs_ops.overlays.similarity import similarity_maps as similarity_maps
+    from vfs_ops.overlays.transform_study import study_transforms as study_transforms
+    from vfs_ops.overlays.transforms import Transform as Transform
+    from vfs_ops.overlays.transforms import rotations as rotations
+    from vfs_ops.overlays.transforms import scalings as scalings
+    from vfs_ops.scans.comparison import compare as compare
+    from vfs_ops.scans.hits import Hits as Hits
+    from vfs_ops.scans.null_distribution import null_scores as null_scores
+    from vfs_ops.scans.plan import plan_scan as plan_scan
+    from vfs_ops.scans.queries import Query as Query
+    from vfs_ops.scans.queries import query_from_image as query_from_image
+    from vfs_ops.scans.queries import query_from_row as query_from_row
+    from vfs_ops.scans.score_arrays import score_images as score_images
+    from vfs_ops.scans.score_arrays import score_map as score_map
+    from vfs_ops.scans.search import search as search
+    from vfs_ops.scans.search import search_iter as search_iter
+    from vfs_ops.sharing.importing import import_cache as import_cache
+    from vfs_ops.store.workspace import Workspace as Workspace
 
 _MODULE_OF = {
-    "Cache": "caches",
-    "Dataset": "datasets",
-    "FeatureExtractor": "extract",
-    "FolderSource": "folders",
-    "Hits": "hits",
-    "MappedImages": "mapped_images",
-    "Preprocessing": "preprocessing",
-    "Query": "queries",
-    "Resize": "preprocessing",
-    "TableSource": "tables",
-    "TarSource": "tars",
-    "Transform": "transforms",
-    "Workspace": "storage",
-    "build": "builder",
-    "compare": "comparison",
-    "factorise": "factors",
-    "import_cache": "importing",
-    "ingest": "ingestion",
-    "join_maps": "mapped_images",
-    "list_layers": "layers",
-    "load_model": "models",
-    "map_images": "mapped_images",
-    "map_rows": "mapped_images",
-    "null_scores": "null_distribution",
-    "open_cache": "caches",
-    "open_dataset": "datasets",
-    "plan_build": "builder",
-    "plan_scan": "scan_plan",
-    "query_from_image": "queries",
-    "query_from_row": "queries",
-    "rotations": "transforms",
-    "scalings": "transforms",
-    "score_images": "score_arrays",
-    "score_map": "score_arrays",
-    "search": "scan",
-    "search_iter": "scan",
-    "similarity_maps": "similarity",
-    "study_transforms": "transform_study",
-    "torchvision_source": "objects",
-    "verify": "verification",
+    "Cache": "caches.cache",
+    "Dataset": "datasets.dataset",
+    "FeatureExtractor": "models.extract",
+    "FolderSource": "datasets.folders",
+    "Hits": "scans.hits",
+    "MappedImages": "overlays.mapped_images",
+    "Preprocessing": "identity.preprocessing",
+    "Query": "scans.queries",
+    "Resize": "identity.preprocessing",
+    "TableSource": "datasets.tables",
+    "TarSource": "datasets.tars",
+    "Transform": "overlays.transforms",
+    "Workspace": "store.workspace",
+    "build": "builds.builder",
+    "compare": "scans.comparison",
+    "factorise": "overlays.factors",
+    "import_cache": "sharing.importing",
+    "ingest": "datasets.ingestion",
+    "join_maps": "overlays.mapped_images",
+    "list_layers": "models.layers",
+    "load_model": "models.loading",
+    "map_images": "overlays.mapped_images",
+    "map_rows": "overlays.mapped_images",
+    "null_scores": "scans.null_distribution",
+    "open_cache": "caches.cache",
+    "open_dataset": "datasets.dataset",
+    "plan_build": "builds.builder",
+    "plan_scan": "scans.plan",
+    "query_from_image": "scans.queries",
+    "query_from_row": "scans.queries",
+    "rotations": "overlays.transforms",
+    "scalings": "overlays.transforms",
+    "score_images": "scans.score_arrays",
+    "score_map": "scans.score_arrays",
+    "search": "scans.search",
+    "search_iter": "scans.search",
+    "similarity_maps": "overlays.similarity",
+    "study_transforms": "overlays.transform_study",
+    "torchvision_source": "datasets.objects",
+    "verify": "builds.verification",
 }
 
 __all__ = list(_MODULE_OF)

@@ -12,7 +12,7 @@ from flows.jobs.batch_search import SearchJob
 from flows.jobs.query_choices import QueryChoice
 from flows.running import run
 from vfs_ops.errors import QueryError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 @click.command("search-batch")

@@ -12,7 +12,7 @@ from flows.console_watcher import console_watcher
 from flows.jobs.build_tables import plan_table
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.running import run
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 @click.command()
@@ -27,8 +27,8 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
 
     MODEL is efficientnet-lite0 (or 1, 2), torchvision:NAME or timm:NAME.
     """
-    from vfs_ops.layers import list_layers
-    from vfs_ops.models import load_model
+    from vfs_ops.models.layers import list_layers
+    from vfs_ops.models.loading import load_model
 
     if weights is None and checkpoint is None:
         weights = "random:0"  # shapes do not depend on weights, which may be large to download
@@ -157,7 +157,7 @@ def build(
 
 
 def _report_plan(job: BuildJob, as_json: bool) -> None:
-    from vfs_ops.builder import check_capacity
+    from vfs_ops.builds.builder import check_capacity
 
     prepared = job.prepare()
     if as_json:

@@ -17,7 +17,7 @@ from flows.console import (
     write_json,
     write_table,
 )
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 _CELL_WIDTH: Final = 60
 
@@ -120,7 +120,7 @@ def _cell(fact: object) -> str:
 def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:
     """Return what stands in the dataset or cache itself, beyond its entry."""
     if entry.type == "dataset":
-        from vfs_ops.datasets import open_dataset
+        from vfs_ops.datasets.dataset import open_dataset
 
         table = open_dataset(workspace, entry.id).table(["uri", "label", "error"])
         labels = {
@@ -130,7 +130,7 @@ def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:
         failed = table.filter(table["error"].is_valid())
         failures = dict(zip(failed["uri"].to_pylist(), failed["error"].to_pylist(), strict=True))
         return {"labels": labels, "failures": failures}
-    from vfs_ops.layout import read_plan, read_spec
+    from vfs_ops.caches.layout import read_plan, read_spec
 
     plan = read_plan(workspace, entry.id)
     return {

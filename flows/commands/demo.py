@@ -23,13 +23,13 @@ from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.jobs.ingestion import IngestJob
 from flows.running import runner
 from vfs_ops.errors import SourceError
-from vfs_ops.failures import storage_errors
-from vfs_ops.storage import Workspace
+from vfs_ops.store.failures import storage_errors
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.queries import Query
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.scans.queries import Query
 
 MODEL = "efficientnet-lite0"
 LAYERS = ("blocks.4", "blocks.6")
@@ -94,9 +94,9 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int, track: 
 
 
 def _search(caches: list[Cache], photos: bool, folder: Path, k: int) -> None:
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.models import load_model
-    from vfs_ops.scan import search
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.models.loading import load_model
+    from vfs_ops.scans.search import search
 
     what = "the front wheel of a motorcycle" if photos else "the middle of the first photo"
     say(f"3. search for {what}")
@@ -112,7 +112,7 @@ def _search(caches: list[Cache], photos: bool, folder: Path, k: int) -> None:
 
 def _photo_query(extractor: FeatureExtractor, layer: int) -> Query:
     from flows.demo_photos import QUERY_BOX, QUERY_PHOTO, photo_path
-    from vfs_ops.queries import query_from_image
+    from vfs_ops.scans.queries import query_from_image
 
     return query_from_image(
         extractor, photo_path(QUERY_PHOTO), boxes=[QUERY_BOX], layer=LAYERS[layer]

@@ -11,7 +11,7 @@ import click
 from flows import servers
 from flows.console import say
 from vfs_ops.errors import InputError, NotFoundError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from flows.tracked.deployments import Deployment

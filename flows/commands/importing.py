@@ -10,12 +10,12 @@ import catalog
 from flows.cache_names import cache_names
 from flows.commands.options import json_option, model_options
 from flows.console import counted, progress_shown, say, size, write_json
-from vfs_ops.canonical import check_name
 from vfs_ops.errors import NotFoundError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import check_name
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.preprocessing import Preprocessing
+    from vfs_ops.identity.preprocessing import Preprocessing
 
 
 @click.command("import-cache")
@@ -66,9 +66,10 @@ def import_cache(
     is imported, or nothing is written.
     """
     check_name(dataset)
-    from vfs_ops import importing, ingestion
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.models import load_model
+    from vfs_ops.datasets import ingestion
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.models.loading import load_model
+    from vfs_ops.sharing import importing
 
     chosen = _reference_preprocessing() if preprocessing == "reference" else None
     loaded = load_model(model, weights=weights, checkpoint=checkpoint, preprocessing=chosen)
@@ -103,7 +104,7 @@ def import_cache(
 
 def _reference_preprocessing() -> Preprocessing:
     """Return what ``visualfeaturesearch.data.net_transform`` does."""
-    from vfs_ops.preprocessing import Preprocessing, Resize
+    from vfs_ops.identity.preprocessing import Preprocessing, Resize
 
     return Preprocessing(
         resize=Resize("short", (256,)),

@@ -9,7 +9,7 @@ from flows.console import counted, say, write_json
 from flows.console_watcher import console_watcher
 from flows.jobs.ingestion import IngestJob
 from flows.running import run
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 @click.command()

@@ -13,13 +13,13 @@ import catalog
 from flows.commands.options import FigurePath, LocalPath, json_option
 from flows.console import progress_shown, say, write_json, write_table
 from vfs_ops.errors import PredicateError, QueryError, RegionError
-from vfs_ops.failures import storage_errors
-from vfs_ops.storage import Workspace
+from vfs_ops.store.failures import storage_errors
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.hits import Hits
-    from vfs_ops.queries import Query
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.scans.hits import Hits
+    from vfs_ops.scans.queries import Query
 
 _CONDITION = re.compile(
     r"\s*(?P<column>.+?)\s*(?P<operator>==|!=|<=|>=|=|<|>|~)\s*(?P<value>.*?)\s*"
@@ -81,7 +81,7 @@ def search(
         "polygon": [_points(text) for text in polygon] or None,
     }
     query = _make_query(opened, image, row, region, checkpoint)
-    from vfs_ops.scan import search as scan
+    from vfs_ops.scans.search import search as scan
 
     with progress_shown() as progress:
         hits = scan(
@@ -157,18 +157,18 @@ def parse_condition(text: str) -> tuple[str, str, Any]:
 def _make_query(
     cache: Cache, image: str | None, row: int | None, region: dict[str, Any], checkpoint: str | None
 ) -> Query:
-    from vfs_ops.queries import query_from_image, query_from_row
+    from vfs_ops.scans.queries import query_from_image, query_from_row
 
     if row is not None:
         return query_from_row(cache, row, **region)
-    from vfs_ops.recipes import load_extractor
+    from vfs_ops.caches.recipes import load_extractor
 
     return query_from_image(load_extractor(cache, checkpoint=checkpoint), str(image), **region)
 
 
 def _read_mask(path: str) -> Any:
-    from vfs_ops.images import decode_image
-    from vfs_ops.locations import Folder
+    from vfs_ops.images.decoding import decode_image
+    from vfs_ops.store.locations import Folder
 
     file = Path(path)
     return decode_image(Folder.at(str(file.parent)).read(file.name)).convert("L")

@@ -14,7 +14,7 @@ from catalog.entries import EntryType
 from flows.commands.options import json_option
 from flows.commands.search import parse_condition
 from flows.console import counted, printable, say, size, write_json, write_table
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 kind_option = click.option(
     "--kind", type=click.Choice(get_args(EntryType)), default="cache", show_default=True

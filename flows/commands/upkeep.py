@@ -11,7 +11,7 @@ from flows.jobs.mirroring import MirrorJob
 from flows.jobs.pruning import PruneJob
 from flows.running import run
 from vfs_ops.errors import InputError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 @click.command()

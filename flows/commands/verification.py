@@ -10,7 +10,7 @@ from flows.console_watcher import console_watcher
 from flows.jobs.verification import VerifyJob
 from flows.running import run
 from vfs_ops.errors import DamagedError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 @click.command()

@@ -13,15 +13,15 @@ import catalog
 from flows.jobs.job import Job
 from flows.jobs.query_choices import QueryChoice, make_queries, read_choices
 from flows.watching import Picture, Table, Watcher
-from vfs_ops.canonical import canonical_json
 from vfs_ops.errors import QueryError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import canonical_json
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas
 
-    from vfs_ops.caches import Cache
-    from vfs_ops.hits import Hits, ManyHits
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.scans.hits import Hits, ManyHits
 
 FOLDER: Final = "searches"
 MOST_ROWS: Final = 1000
@@ -127,9 +127,9 @@ class SearchJob(Job):
         watcher.picture(_drawing(name, found[0]))
 
     def _search(self, cache: Cache, choices: tuple[QueryChoice, ...], watcher: Watcher) -> ManyHits:
-        from vfs_ops.clusters import open_cluster
-        from vfs_ops.recipes import load_extractor
-        from vfs_ops.scan import search
+        from vfs_ops.builds.clusters import open_cluster
+        from vfs_ops.caches.recipes import load_extractor
+        from vfs_ops.scans.search import search
 
         queries = make_queries(
             cache, choices, lambda: load_extractor(cache, checkpoint=self.checkpoint)

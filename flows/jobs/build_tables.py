@@ -9,8 +9,8 @@ from flows.console import counted, size
 from flows.watching import Cell, Table
 
 if TYPE_CHECKING:
-    from vfs_ops.builder import PlannedCache
-    from vfs_ops.reports import ShardReport
+    from vfs_ops.builds.builder import PlannedCache
+    from vfs_ops.builds.reports import ShardReport
 
 MOST_SHARDS: Final = 1000
 """Rows of a table of shards; of more, the slowest are shown."""
@@ -26,7 +26,7 @@ def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCach
     names
         Of the planned caches.
     planned
-        As `vfs_ops.builder.plan_build` returns them.
+        As `vfs_ops.builds.builder.plan_build` returns them.
     """
     rows: tuple[Mapping[str, Cell], ...] = tuple(
         {

@@ -16,14 +16,14 @@ from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
 from flows.watching import Picture, Watcher
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.builder import PlannedCache
-    from vfs_ops.caches import Cache
-    from vfs_ops.datasets import Dataset
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.reports import ShardReport
+    from vfs_ops.builds.builder import PlannedCache
+    from vfs_ops.builds.reports import ShardReport
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.datasets.dataset import Dataset
+    from vfs_ops.models.extract import FeatureExtractor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +139,9 @@ class BuildJob(Job):
         """
         workspace = Workspace.at(self.workspace)
         entry = catalog.find(workspace, self.dataset, "dataset")
-        from vfs_ops.builder import plan_build
-        from vfs_ops.extract import FeatureExtractor
-        from vfs_ops.models import load_model
+        from vfs_ops.builds.builder import plan_build
+        from vfs_ops.models.extract import FeatureExtractor
+        from vfs_ops.models.loading import load_model
 
         dataset = catalog.open_dataset(workspace, self.dataset)
         extractors = tuple(
@@ -165,8 +165,8 @@ class BuildJob(Job):
         return PreparedBuild(entry.name, dataset, extractors, tuple(planned), tuple(names))
 
     def place(self) -> object:
-        """Return where the images are, as `vfs_ops.datasets.Dataset.reader` takes it."""
-        from vfs_ops.source_kinds import TORCHVISION, as_source
+        """Return where the images are, as `vfs_ops.datasets.dataset.Dataset.reader` takes it."""
+        from vfs_ops.datasets.source_kinds import TORCHVISION, as_source
 
         if self.images is not None and self.images.startswith(TORCHVISION):
             return as_source(self.images)
@@ -186,7 +186,7 @@ class _Work:
 
     def build(self) -> list[Cache]:
         """Build all caches, and show which shard took how long, and where."""
-        from vfs_ops.builder import build
+        from vfs_ops.builds.builder import build
 
         self.reports.clear()
         try:

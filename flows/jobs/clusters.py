@@ -11,7 +11,7 @@ from vfs_ops.errors import ClusterError
 if TYPE_CHECKING:
     from distributed import Client
 
-    from vfs_ops.builder import PlannedCache
+    from vfs_ops.builds.builder import PlannedCache
 
 
 class LazyCluster:
@@ -23,7 +23,7 @@ class LazyCluster:
     Parameters
     ----------
     cluster, workers
-        See `vfs_ops.clusters.open_cluster`.
+        See `vfs_ops.builds.clusters.open_cluster`.
     planned
         What is to be built.
     """
@@ -59,7 +59,7 @@ class LazyCluster:
         if self._here:
             yield None
             return
-        from vfs_ops.clusters import open_cluster
+        from vfs_ops.builds.clusters import open_cluster
 
         try:
             if self._client is None:

@@ -10,13 +10,13 @@ from catalog import Entry
 from flows.jobs.job import Job
 from flows.jobs.sources import make_source
 from flows.watching import Watcher
-from vfs_ops.canonical import check_name
 from vfs_ops.errors import NotFoundError
-from vfs_ops.storage import Workspace
+from vfs_ops.identity.canonical import check_name
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.datasets import Dataset
-    from vfs_ops.sources import Source
+    from vfs_ops.datasets.dataset import Dataset
+    from vfs_ops.datasets.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class IngestJob(Job):
         Raises
         ------
         InvalidNameError, SourceError, StorageError, NotFoundError
-            See `vfs_ops.ingestion.ingest`.
+            See `vfs_ops.datasets.ingestion.ingest`.
         """
         watcher = watcher or Watcher()
         workspace = Workspace.at(self.workspace)
@@ -60,7 +60,7 @@ class IngestJob(Job):
         )
 
     def _ingest(self, workspace: Workspace, source: Source, watcher: Watcher) -> Dataset:
-        from vfs_ops.ingestion import ingest
+        from vfs_ops.datasets.ingestion import ingest
 
         try:
             previous = catalog.open_dataset(workspace, self.name)

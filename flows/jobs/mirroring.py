@@ -11,10 +11,10 @@ from catalog.marks import MOST_REASON, Deprecation
 from flows.jobs.job import Job
 from flows.watching import Watcher
 from vfs_ops.errors import NotFoundError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.mirroring import MirrorReport
+    from vfs_ops.sharing.mirroring import MirrorReport
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class MirrorJob(Job):
         Raises
         ------
         NotFoundError, IncompleteError, PlanMismatchError, DamagedError
-            See `vfs_ops.mirroring.mirror_cache`.
+            See `vfs_ops.sharing.mirroring.mirror_cache`.
         AccessError, StorageFullError, UnavailableError, StorageError
             As the storages answer.
         """
-        from vfs_ops.mirroring import mirror_cache, mirror_dataset
+        from vfs_ops.sharing.mirroring import mirror_cache, mirror_dataset
 
         watcher = watcher or Watcher()
         source, target = Workspace.at(self.workspace), Workspace.at(self.target)
@@ -86,8 +86,8 @@ class MirrorJob(Job):
 
 def _register(source: Workspace, target: Workspace, located: Located) -> Entry:
     """Write the entries of a cache and its dataset as they are in the source."""
-    from vfs_ops.caches import open_cache
-    from vfs_ops.datasets import open_dataset
+    from vfs_ops.caches.cache import open_cache
+    from vfs_ops.datasets.dataset import open_dataset
 
     entry = located.entry
     shown = entry.facts["dataset"]

@@ -11,10 +11,10 @@ from flows.console import counted, size
 from flows.jobs.job import Job
 from flows.watching import Cell, Table, Watcher
 from vfs_ops.errors import DamagedError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.unused import Unused
+    from vfs_ops.sharing.unused import Unused
 
 MOST_ROWS: Final = 1000
 """Of the table that a person is shown."""
@@ -52,8 +52,8 @@ class PruneJob(Job):
         AccessError, UnavailableError, StorageError
             As the storage answers.
         """
-        from vfs_ops.pruning import prune
-        from vfs_ops.unused import find_unused
+        from vfs_ops.sharing.pruning import prune
+        from vfs_ops.sharing.unused import find_unused
 
         watcher = watcher or Watcher()
         workspace = Workspace.at(self.workspace)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vfs_ops.errors import QueryError
-from vfs_ops.images import MAX_BYTES
+from vfs_ops.images.decoding import MAX_BYTES
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.queries import Query
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.scans.queries import Query
 
 MOST_QUERY_BYTES: Final = 64 * 2**20
 """Of a file of queries."""
@@ -94,7 +94,7 @@ def make_queries(
     QueryError, RegionError, ImageError, NotFoundError, ModelError
         If one cannot be made; the message names which.
     """
-    from vfs_ops.queries import query_from_image, query_from_row
+    from vfs_ops.scans.queries import query_from_image, query_from_row
 
     loaded: FeatureExtractor | None = None
     queries = []
@@ -110,7 +110,7 @@ def make_queries(
 
 
 def _read(place: str, limit: int) -> bytes:
-    from vfs_ops.locations import Folder, read_url
+    from vfs_ops.store.locations import Folder, read_url
 
     if "://" in place:
         return read_url(place, limit)

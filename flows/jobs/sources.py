@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vfs_ops.errors import SourceError
 
 if TYPE_CHECKING:
-    from vfs_ops.sources import Source
+    from vfs_ops.datasets.sources import Source
 
 
 def make_source(text: str, labels: str | None, path_column: str | None, tars: bool) -> Source:
@@ -17,7 +17,7 @@ def make_source(text: str, labels: str | None, path_column: str | None, tars: bo
     Parameters
     ----------
     text
-        See `vfs_ops.source_kinds.as_source`.
+        See `vfs_ops.datasets.source_kinds.as_source`.
     labels
         For a folder: ``folder``, or a CSV.
     path_column
@@ -30,10 +30,10 @@ def make_source(text: str, labels: str | None, path_column: str | None, tars: bo
     SourceError
         If it is none, or an option is for another kind of source.
     """
-    from vfs_ops.folders import FolderSource
-    from vfs_ops.source_kinds import as_source
-    from vfs_ops.tables import TableSource
-    from vfs_ops.tars import TarSource
+    from vfs_ops.datasets.folders import FolderSource
+    from vfs_ops.datasets.source_kinds import as_source
+    from vfs_ops.datasets.tables import TableSource
+    from vfs_ops.datasets.tars import TarSource
 
     source = TarSource(text) if tars else as_source(text)
     if isinstance(source, FolderSource) and labels is not None:

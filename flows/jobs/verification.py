@@ -10,11 +10,11 @@ from flows.console import counted
 from flows.jobs.job import Job
 from flows.watching import Table, Watcher
 from vfs_ops.errors import DamagedError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vfs_ops.caches import Cache
-    from vfs_ops.extract import FeatureExtractor
+    from vfs_ops.caches.cache import Cache
+    from vfs_ops.models.extract import FeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class VerifyJob(Job):
         NotFoundError, IncompleteError, AccessError, UnavailableError, StorageError
             If the cache, its model or its images cannot be read.
         """
-        from vfs_ops.verification import verify
+        from vfs_ops.builds.verification import verify
 
         watcher = watcher or Watcher()
         cache, extractor = watcher.stage("open", self._open)
@@ -83,7 +83,7 @@ class VerifyJob(Job):
         return Verified(cache.id, cache.shard_count, cache.feature_bytes)
 
     def _open(self) -> tuple[Cache, FeatureExtractor | None]:
-        from vfs_ops.recipes import load_extractor
+        from vfs_ops.caches.recipes import load_extractor
 
         cache = catalog.open_cache(Workspace.at(self.workspace), self.cache)
         if not self.sample:

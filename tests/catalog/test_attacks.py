@@ -16,10 +16,12 @@ from numcodecs import Zstd
 import catalog
 from catalog.about import About
 from flows.cli import main
-from vfs_ops.caches import open_cache
-from vfs_ops.canonical import canonical_json, document_id
-from vfs_ops.commits import commit
-from vfs_ops.datasets import folder_of, open_dataset
+from vfs_ops.caches.cache import open_cache
+from vfs_ops.caches.commits import commit
+from vfs_ops.caches.layout import begin, cache_key, features_key, sha256, write_receipt, write_shard
+from vfs_ops.caches.recipes import load_extractor
+from vfs_ops.datasets.dataset import folder_of, open_dataset
+from vfs_ops.datasets.manifests import encode_manifest
 from vfs_ops.errors import (
     DamagedError,
     InputError,
@@ -27,11 +29,9 @@ from vfs_ops.errors import (
     UnsafeMetadataError,
     VfsError,
 )
-from vfs_ops.layout import begin, cache_key, features_key, sha256, write_receipt, write_shard
-from vfs_ops.manifests import encode_manifest
-from vfs_ops.queries import query_from_row
-from vfs_ops.recipes import load_extractor
-from vfs_ops.scan import search
+from vfs_ops.identity.canonical import canonical_json, document_id
+from vfs_ops.scans.queries import query_from_row
+from vfs_ops.scans.search import search
 
 HARMFUL = ("socket.connect", "socket.getaddrinfo", "os.system", "subprocess.Popen", "os.exec")
 HEARD = []

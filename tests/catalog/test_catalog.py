@@ -8,8 +8,8 @@ from makers import make_extractor
 
 import catalog
 from catalog.records import INDEX_KEY
-from vfs_ops.builder import build
-from vfs_ops.datasets import open_dataset
+from vfs_ops.builds.builder import build
+from vfs_ops.datasets.dataset import open_dataset
 from vfs_ops.errors import (
     DamagedError,
     IncompleteError,
@@ -18,7 +18,7 @@ from vfs_ops.errors import (
     QueryError,
     UnavailableError,
 )
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 def test_entries_say_what_a_listing_needs(registered, caches):

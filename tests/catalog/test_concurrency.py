@@ -8,7 +8,7 @@ import pytest
 
 import catalog
 from catalog.records import INDEX_KEY
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 PROCESSES = 4
 
@@ -16,8 +16,8 @@ SCRIPT = """
 import sys
 from dataclasses import replace
 import catalog
-from vfs_ops.datasets import open_dataset
-from vfs_ops.storage import Workspace
+from vfs_ops.datasets.dataset import open_dataset
+from vfs_ops.store.workspace import Workspace
 
 url, identity, process, each = sys.argv[1:]
 workspace = Workspace.at(url)

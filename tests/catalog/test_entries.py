@@ -67,7 +67,7 @@ def test_fields_and_formats_of_other_versions_are_kept(monkeypatch):
     entry = Entry.from_document(document)
     assert entry.more == {"licence": "CC0", "tags": [1, {"x": None}]}
     assert entry.document() == document
-    monkeypatch.setattr("vfs_ops.canonical.FORMATS", {"entry": 2})
+    monkeypatch.setattr("vfs_ops.identity.canonical.FORMATS", {"entry": 2})
     later = {**document, "format": 2}
     assert Entry.from_document(later).document() == later
     assert Entry.from_document(document).document() == document

@@ -5,7 +5,7 @@ import pytest
 import catalog
 from catalog.about import About, Licences
 from vfs_ops.errors import NotFoundError, PredicateError, QueryError, UnavailableError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 @pytest.fixture

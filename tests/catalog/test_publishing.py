@@ -13,7 +13,7 @@ import catalog
 from catalog.about import About, Licences
 from catalog.publishing import PAGE_KEY
 from vfs_ops.errors import AccessError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 HOSTILE = [
     "</script><script>window.bad = 1</script>",

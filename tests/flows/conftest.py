@@ -13,8 +13,8 @@ from makers import write_photos
 
 from flows.cli import main
 from flows.privacy import VARIABLES, keep_private
-from vfs_ops import clusters
-from vfs_ops.storage import Workspace
+from vfs_ops.builds import clusters
+from vfs_ops.store.workspace import Workspace
 
 GUARD = Path(prefect_runs.__file__).parent / "offline_guard"
 

@@ -5,7 +5,7 @@ from makers import make_cache_spec, make_extractor
 
 import catalog
 from flows.cache_names import cache_name, cache_names
-from vfs_ops.builder import build
+from vfs_ops.builds.builder import build
 from vfs_ops.errors import InvalidNameError
 
 RECIPE = {"precision": "float32", "dtype": "float16"}

@@ -12,7 +12,7 @@ import torchvision
 from makers import write_photos
 from PIL import Image
 
-from vfs_ops.layout import cache_key, features_key
+from vfs_ops.caches.layout import cache_key, features_key
 
 CACHE = "photos-efficientnet-lite0-blocks.6"
 BUILD = ["build", "photos", "--model", "efficientnet-lite0", "--layer"]

@@ -11,10 +11,10 @@ import flows
 from flows import requests
 from flows.jobs.building import BuildJob
 from flows.requests import request_cache
+from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.errors import AccessError, IncompleteError, NotFoundError, SourceError
-from vfs_ops.ingestion import ingest
 from vfs_ops.progress import Progress
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 ASKED = {"dataset": "photos", "model": "timm:resnet10t", "layer": "layer4", "weights": "random:0"}
 

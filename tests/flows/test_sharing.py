@@ -89,8 +89,8 @@ def test_a_page_is_published(registered, run):
 
 def test_a_reference_cache_is_imported(workspace, run, tmp_path):
     from flows.commands.importing import _reference_preprocessing
-    from vfs_ops.extract import FeatureExtractor
-    from vfs_ops.models import load_model
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.models.loading import load_model
 
     images = tmp_path / "images"
     images.mkdir()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import catalog
 from flows.cli import main
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 KNOWN = ["images", "unreadable", "grid", "channels", "bytes", "model", "layer", "dataset"]
 text = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from vfs_ops.batches import Batch
-from vfs_ops.blocks import Block, Part
-from vfs_ops.compact import tiles_of
-from vfs_ops.exact import Pattern
-from vfs_ops.scoring import best_of_parts
-from vfs_ops.topk import Best
-from vfs_ops.values import squared_norms
+from vfs_ops.caches.values import squared_norms
+from vfs_ops.kernel.batches import Batch
+from vfs_ops.kernel.blocks import Block, Part
+from vfs_ops.kernel.compact import tiles_of
+from vfs_ops.kernel.exact import Pattern
+from vfs_ops.kernel.scoring import best_of_parts
+from vfs_ops.kernel.topk import Best
 
 
 def block_of(features: np.ndarray, form: str) -> Block:
@@ -77,7 +77,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     scale = draw(st.sampled_from([1.0, 1e-4, 1e-14, 1e16] if dtype == np.float32 else [1.0, 1e-5]))
     features *= scale * 10 ** rng.uniform(-2, 2, (images, 1, 1, 1))
     features = features[rng.integers(0, images, images)].astype(dtype)
-    features[squared_norms(features) < 2.0**-100] = 0  # as `vfs_ops.values.to_stored` does
+    features[squared_norms(features) < 2.0**-100] = 0  # as `vfs_ops.caches.values.to_stored` does
     queries = []
     for _ in range(draw(st.integers(1, 4))):
         size = draw(st.integers(1, grid[0])), draw(st.integers(1, grid[1]))

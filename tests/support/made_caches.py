@@ -10,21 +10,21 @@ import numpy as np
 import pyarrow as pa
 from makers import make_cache_spec, make_plan
 
-from vfs_ops.caches import Cache, open_cache
-from vfs_ops.canonical import canonical_json, document_id
-from vfs_ops.commits import commit
-from vfs_ops.datasets import folder_of
-from vfs_ops.exact import Pattern
-from vfs_ops.geometry import Frame, Region
-from vfs_ops.highlights import Highlight
-from vfs_ops.layout import begin, write_receipt, write_shard
-from vfs_ops.manifests import OWN_COLUMNS, dataset_document, encode_manifest
-from vfs_ops.pictures import picture_of
-from vfs_ops.plans import choose_sizes
-from vfs_ops.queries import Query
-from vfs_ops.receipts import Receipt
-from vfs_ops.spec import shard_inputs
-from vfs_ops.storage import Workspace
+from vfs_ops.caches.cache import Cache, open_cache
+from vfs_ops.caches.commits import commit
+from vfs_ops.caches.layout import begin, write_receipt, write_shard
+from vfs_ops.caches.plans import choose_sizes
+from vfs_ops.caches.receipts import Receipt
+from vfs_ops.datasets.dataset import folder_of
+from vfs_ops.datasets.manifests import OWN_COLUMNS, dataset_document, encode_manifest
+from vfs_ops.identity.canonical import canonical_json, document_id
+from vfs_ops.identity.spec import shard_inputs
+from vfs_ops.images.geometry import Frame, Region
+from vfs_ops.kernel.exact import Pattern
+from vfs_ops.scans.highlights import Highlight
+from vfs_ops.scans.pictures import picture_of
+from vfs_ops.scans.queries import Query
+from vfs_ops.store.workspace import Workspace
 
 PIXELS = 224
 

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vfs_ops import plans
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.layout import cache_key
-from vfs_ops.models import load_model
-from vfs_ops.plans import Plan
-from vfs_ops.preprocessing import Preprocessing, Resize
-from vfs_ops.spec import CacheSpec, ExtractorSpec
+from vfs_ops.caches import plans
+from vfs_ops.caches.layout import cache_key
+from vfs_ops.caches.plans import Plan
+from vfs_ops.identity.preprocessing import Preprocessing, Resize
+from vfs_ops.identity.spec import CacheSpec, ExtractorSpec
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.models.loading import load_model
 
 
 def cut_small(patch):

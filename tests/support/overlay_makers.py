@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from vfs_ops.geometry import Frame
-from vfs_ops.mapped_images import MapLayer, MappedImages
-from vfs_ops.preprocessing import Preprocessing, Resize
+from vfs_ops.identity.preprocessing import Preprocessing, Resize
+from vfs_ops.images.geometry import Frame
+from vfs_ops.overlays.mapped_images import MapLayer, MappedImages
 
 HOSTILE = ("<img src=x onerror=document.title='bad'>", "</script><script>alert(1)</script>", "<!--")
 

@@ -15,7 +15,7 @@ import pytest
 import requirements
 from ceph import free_port, running_ceph
 
-from vfs_ops.filesystems import filesystem
+from vfs_ops.store.filesystems import filesystem
 
 _CACHED = ("s3", "http", "https")
 

@@ -5,9 +5,9 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfs_ops.datasets.sources import Files
 from vfs_ops.errors import AccessError, UnavailableError
-from vfs_ops.locations import Folder
-from vfs_ops.sources import Files
+from vfs_ops.store.locations import Folder
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.geometry import Downsample, Frame, mask_to_region
-from vfs_ops.preprocessing import Preprocessing
+from vfs_ops.identity.preprocessing import Preprocessing
+from vfs_ops.images.geometry import Downsample, Frame, mask_to_region
 
 
 class _Spec(Protocol):
@@ -44,7 +44,7 @@ class Cells:
     grid: tuple[int, int]
     """Rows and columns."""
     downsample: Downsample = "bilinear"
-    """How a mask becomes weights; see `vfs_ops.geometry.mask_to_region`."""
+    """How a mask becomes weights; see `vfs_ops.images.geometry.mask_to_region`."""
 
     @classmethod
     def of(cls, cache: HasCells, downsample: Downsample = "bilinear") -> Cells:

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from vfs_ops.failures import storage_errors
+from vfs_ops.store.failures import storage_errors
 from vfs_ops.widgets.base import Answer
 from vfs_ops.widgets.bundle import bundle
 

@@ -8,8 +8,8 @@ import numpy as np
 import traitlets
 
 from vfs_ops.errors import QueryError
-from vfs_ops.factors import Factors, Negative, factorise
-from vfs_ops.mapped_images import MappedImages
+from vfs_ops.overlays.factors import Factors, Negative, factorise
+from vfs_ops.overlays.mapped_images import MappedImages
 from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.colormaps import distinct_colours
 from vfs_ops.widgets.figure_data import images_document, picture_blobs
@@ -19,13 +19,13 @@ from vfs_ops.widgets.overlay import Overlay
 class FactorOverlay(Overlay):
     """Groups of cells, in colours over the images; hover a group to see its strength in all.
 
-    The cells of all images are factorised together; see `vfs_ops.factors.factorise`. Each cell has
-    the colour of its strongest group.
+    The cells of all images are factorised together; see `vfs_ops.overlays.factors.factorise`. Each
+    cell has the colour of its strongest group.
 
     Parameters
     ----------
     mapped
-        Images with feature maps; see `vfs_ops.mapped_images`.
+        Images with feature maps; see `vfs_ops.overlays.mapped_images`.
     groups
         How many.
     layer

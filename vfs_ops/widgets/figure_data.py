@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from vfs_ops.mapped_images import MapLayer, MappedImages
+from vfs_ops.overlays.mapped_images import MapLayer, MappedImages
 from vfs_ops.widgets import base
 from vfs_ops.widgets.base import Answer
 

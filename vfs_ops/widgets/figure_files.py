@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from PIL import Image
 
-from vfs_ops.hits import Hits
+from vfs_ops.scans.hits import Hits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

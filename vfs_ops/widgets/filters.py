@@ -8,9 +8,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vfs_ops.datasets import Dataset
+from vfs_ops.datasets.dataset import Dataset
+from vfs_ops.datasets.predicates import OPERATORS, Condition
 from vfs_ops.errors import PredicateError
-from vfs_ops.predicates import OPERATORS, Condition
 
 _CHOICES: Final = 200
 """Values of a column that are offered for choice, at most."""

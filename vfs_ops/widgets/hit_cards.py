@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vfs_ops.errors import VfsError
-from vfs_ops.hits import Hits
+from vfs_ops.scans.hits import Hits
 from vfs_ops.widgets.base import MESSAGE_BYTES, Answer, error_text
 from vfs_ops.widgets.searching import Outcome
 

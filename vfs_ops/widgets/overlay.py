@@ -10,10 +10,10 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from vfs_ops.correspondence import Cell
 from vfs_ops.errors import QueryError
-from vfs_ops.mapped_images import MappedImages
-from vfs_ops.similarity import cell_similarities, corresponding_cells, unit_vectors
+from vfs_ops.overlays.correspondence import Cell
+from vfs_ops.overlays.mapped_images import MappedImages
+from vfs_ops.overlays.similarity import cell_similarities, corresponding_cells, unit_vectors
 from vfs_ops.widgets.base import Answer, Handler, Widget
 from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.colormaps import COLORMAPS, encoded_tables
@@ -238,7 +238,7 @@ class SimilarityOverlay(CellOverlay):
     Parameters
     ----------
     mapped
-        Images with feature maps; see `vfs_ops.mapped_images`.
+        Images with feature maps; see `vfs_ops.overlays.mapped_images`.
     title
         Above the figure.
     compute

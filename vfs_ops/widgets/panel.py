@@ -11,15 +11,15 @@ from typing import Any, Final
 import numpy as np
 import traitlets
 
-from vfs_ops.caches import Cache
+from vfs_ops.caches.cache import Cache
+from vfs_ops.datasets.predicates import Filters, narrowed
 from vfs_ops.errors import QueryError, VfsError
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.geometry import Downsample
-from vfs_ops.hits import Hits
-from vfs_ops.predicates import Filters, narrowed
-from vfs_ops.query_recipes import QueryRecipe
-from vfs_ops.scan import search_iter
-from vfs_ops.scan_run import Partial, SearchRun
+from vfs_ops.images.geometry import Downsample
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.scans.hits import Hits
+from vfs_ops.scans.query_recipes import QueryRecipe
+from vfs_ops.scans.run import Partial, SearchRun
+from vfs_ops.scans.search import search_iter
 from vfs_ops.widgets.base import Answer, Handler
 from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.cells import Cells
@@ -68,7 +68,7 @@ class SearchPanel(RegionPicker):
     live
         Search whenever the pointer is released; else a button does.
     downsample
-        How a mask becomes weights; see `vfs_ops.geometry.mask_to_region`.
+        How a mask becomes weights; see `vfs_ops.images.geometry.mask_to_region`.
 
     Raises
     ------

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfs_ops.caches import Cache
+from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import ExtractorMismatchError, QueryError
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.geometry import Downsample
-from vfs_ops.images import decode_image
-from vfs_ops.queries import Query, query_from_image, query_from_row
+from vfs_ops.images.decoding import decode_image
+from vfs_ops.images.geometry import Downsample
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.scans.queries import Query, query_from_image, query_from_row
 from vfs_ops.widgets.pictures import Given, ImageLike, Pictures
 from vfs_ops.widgets.remembering import RememberingExtractor
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfs_ops.errors import QueryError, RegionError
-from vfs_ops.masks import pixel_mask
+from vfs_ops.images.masks import pixel_mask
 from vfs_ops.widgets.base import Answer, Handler, Widget
 from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.cells import Cells
@@ -43,7 +43,7 @@ class RegionPicker(Widget):
         Number of an image → its feature map (y, x, channel) on the cells, or a mapping of such
         functions by name; with it the picker fills connected cells of similar features.
     mask
-        What is highlighted at first, on the first image: see `vfs_ops.masks.pixel_mask`.
+        What is highlighted at first, on the first image: see `vfs_ops.images.masks.pixel_mask`.
 
     Examples
     --------

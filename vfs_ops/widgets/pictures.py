@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfs_ops.errors import InputError, NotFoundError
-from vfs_ops.failures import storage_errors
-from vfs_ops.images import decode_image, decode_pixels
+from vfs_ops.images.decoding import decode_image, decode_pixels
+from vfs_ops.store.failures import storage_errors
 
 Given = str | Path | bytes | Image.Image | NDArray[Any]
 ImageLike = Given | Callable[[], Given]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfs_ops.extract import FeatureExtractor
+from vfs_ops.models.extract import FeatureExtractor
 
 _KEPT: Final = 8
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vfs_ops.errors import VfsError
-from vfs_ops.hits import Hits
-from vfs_ops.scan_run import Partial, SearchRun
+from vfs_ops.scans.hits import Hits
+from vfs_ops.scans.run import Partial, SearchRun
 
 _PAUSE: Final = 0.15
 """Least seconds between two partial results that are shown."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vfs_ops.transform_study import TransformMaps
+from vfs_ops.overlays.transform_study import TransformMaps
 from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.overlay import CellOverlay, Compute
 
@@ -22,7 +22,7 @@ class TransformStudy(CellOverlay):
     Parameters
     ----------
     study
-        As `vfs_ops.transform_study.study_transforms` returns it.
+        As `vfs_ops.overlays.transform_study.study_transforms` returns it.
     axis
         What the transforms' parameter is, as "angle (degrees)".
     title, compute, **traits

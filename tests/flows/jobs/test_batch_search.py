@@ -9,8 +9,8 @@ import catalog
 from flows.jobs.batch_search import SearchJob
 from flows.jobs.query_choices import QueryChoice
 from vfs_ops.errors import QueryError
-from vfs_ops.queries import query_from_row
-from vfs_ops.scan import search
+from vfs_ops.scans.queries import query_from_row
+from vfs_ops.scans.search import search
 
 CACHE = "photos-efficientnet-lite0-blocks.6"
 

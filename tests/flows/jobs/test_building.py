@@ -10,7 +10,7 @@ from makers import write_photos
 import catalog
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.watching import Watcher
-from vfs_ops import clusters
+from vfs_ops.builds import clusters
 from vfs_ops.errors import ClusterError, InvalidNameError, NotFoundError
 
 MODEL = {"model": "torchvision:squeezenet1_1", "weights": "random:0"}

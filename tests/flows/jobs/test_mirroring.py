@@ -2,7 +2,7 @@
 
 import catalog
 from flows.jobs.mirroring import MirrorJob
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 
 def test_a_mirrored_cache_has_its_entries(built, tmp_path):

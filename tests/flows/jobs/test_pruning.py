@@ -8,8 +8,8 @@ import pytest
 
 import catalog
 from flows.jobs.pruning import PruneJob
-from vfs_ops import unused
 from vfs_ops.errors import DamagedError
+from vfs_ops.sharing import unused
 
 
 @pytest.fixture

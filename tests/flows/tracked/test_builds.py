@@ -13,10 +13,10 @@ from prefect_processes import ROOT, until
 import catalog
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.running import run_tracked
-from vfs_ops import clusters
+from vfs_ops.builds import clusters
+from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.errors import CheckpointError, ClusterError
-from vfs_ops.ingestion import ingest
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 LAYER = "features.12"
 
@@ -71,7 +71,7 @@ import pytest
 from makers import cut_small
 from flows.running import run
 from test_builds import make_job
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 if __name__ == "__main__":
     cut_small(pytest.MonkeyPatch())

@@ -9,7 +9,7 @@ from flows.jobs.ingestion import IngestJob
 from flows.running import run_tracked
 from flows.watching import Watcher
 from vfs_ops.errors import NotFoundError, UnavailableError
-from vfs_ops.storage import Workspace
+from vfs_ops.store.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -11,8 +11,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from vfs_ops.errors import NotFoundError, QueryError
-from vfs_ops.transform_study import study_transforms
-from vfs_ops.transforms import rotations, scalings
+from vfs_ops.overlays.transform_study import study_transforms
+from vfs_ops.overlays.transforms import rotations, scalings
 from vfs_ops.widgets import (
     FactorOverlay,
     SearchPanel,

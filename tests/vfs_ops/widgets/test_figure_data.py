@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from overlay_makers import make_mapped
 from PIL import Image
 
-from vfs_ops.correspondence import corresponding_cell
+from vfs_ops.overlays.correspondence import corresponding_cell
 from vfs_ops.widgets import base
 from vfs_ops.widgets.figure_data import cut_messages, images_document, picture_blobs
 

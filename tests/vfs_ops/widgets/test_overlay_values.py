@@ -6,7 +6,7 @@ import traitlets
 from overlay_makers import make_mapped
 
 from vfs_ops.errors import QueryError
-from vfs_ops.similarity import similarity_maps
+from vfs_ops.overlays.similarity import similarity_maps
 from vfs_ops.widgets import FactorOverlay, SimilarityOverlay, overlay
 
 

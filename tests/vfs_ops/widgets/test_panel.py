@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from vfs_ops.errors import ExtractorMismatchError, PredicateError, QueryError, StorageFullError
-from vfs_ops.queries import Query
-from vfs_ops.scan import search
+from vfs_ops.scans.queries import Query
+from vfs_ops.scans.search import search
 from vfs_ops.widgets.filters import describe_columns, read_filters
 from vfs_ops.widgets.panel import SearchPanel
 from vfs_ops.widgets.run_lengths import encode_runs
@@ -68,7 +68,7 @@ def found(panel, mask, monkeypatch):
 
 
 def test_hits_are_those_of_a_search(panel, caches, mask, found):
-    from vfs_ops.queries import query_from_row
+    from vfs_ops.scans.queries import query_from_row
 
     message, previews = found[1]
     assert [row["name"] for row in message["value"]["rows"]] == list(panel.hits)

@@ -7,9 +7,9 @@ from makers import cut_small, make_extractor, write_photos
 from playwright.sync_api import expect
 from pointer import Canvas
 
-from vfs_ops import builder
-from vfs_ops.ingestion import ingest
-from vfs_ops.storage import Workspace
+from vfs_ops.builds import builder
+from vfs_ops.datasets.ingestion import ingest
+from vfs_ops.store.workspace import Workspace
 
 EVIL = "<img src=x onerror=alert(1)><!--"
 
@@ -18,10 +18,10 @@ import threading, numpy as np
 from dataclasses import replace
 from pathlib import Path
 from makers import make_extractor
-from vfs_ops.caches import open_cache
+from vfs_ops.caches.cache import open_cache
 from vfs_ops.errors import ImageError
-from vfs_ops.extract import FeatureExtractor
-from vfs_ops.storage import Workspace
+from vfs_ops.models.extract import FeatureExtractor
+from vfs_ops.store.workspace import Workspace
 from vfs_ops.widgets import SearchPanel
 from vfs_ops.widgets import panel as module
 root = Path({folder!r})

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from vfs_ops.errors import ImageError, InputError, NotFoundError, QueryError, RegionError
-from vfs_ops.geometry import mask_to_region
-from vfs_ops.preprocessing import Preprocessing, Resize
+from vfs_ops.identity.preprocessing import Preprocessing, Resize
+from vfs_ops.images.geometry import mask_to_region
 from vfs_ops.widgets import Cells, RegionPicker
 from vfs_ops.widgets.run_lengths import encode_runs
 

@@ -5,16 +5,16 @@ import pytest
 from playwright.sync_api import expect
 from pointer import Canvas, stroked
 
-from vfs_ops.geometry import mask_to_region
-from vfs_ops.masks import pixel_mask
-from vfs_ops.preprocessing import Preprocessing, Resize
+from vfs_ops.identity.preprocessing import Preprocessing, Resize
+from vfs_ops.images.geometry import mask_to_region
+from vfs_ops.images.masks import pixel_mask
 
 HIGH, WIDE = 120, 160
 EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script><!--"
 SETUP = f"""
 import numpy as np
 from skimage import data
-from vfs_ops.preprocessing import Preprocessing, Resize
+from vfs_ops.identity.preprocessing import Preprocessing, Resize
 from vfs_ops.widgets import Cells, RegionPicker
 photo = data.chelsea()[:240:2, 60:380:2]
 assert photo.shape == ({HIGH}, {WIDE}, 3)

@@ -39,7 +39,7 @@ export function extent(values) {
 }
 
 /**
- * Find the cell of another grid at the middle of a cell, as `vfs_ops.correspondence` does.
+ * Find the cell of another grid at the middle of a cell, as `vfs_ops.overlays.correspondence` does.
  * @param {number} cell Row · columns + column.
  * @param {{rows: number, columns: number, boxes: number[][]}} from
  * @param {{rows: number, columns: number, boxes: number[][]}} to
@@ -53,7 +53,7 @@ export function correspondingCell(cell, from, to, image) {
   return cellAt(x, y, to, image);
 }
 
-const TIE = 1e-6; // of a cell: that of vfs_ops.correspondence
+const TIE = 1e-6; // of a cell: that of vfs_ops.overlays.correspondence
 
 /**
  * Find the cell at a point of an image.

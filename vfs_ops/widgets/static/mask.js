@@ -47,7 +47,7 @@ export class Mask {
   }
 
   /**
-   * Set or clear the pixels that an outline winds around, as `vfs_ops.masks` does.
+   * Set or clear the pixels that an outline winds around, as `vfs_ops.images.masks` does.
    * @param {Array<[number, number]>} corners
    * @param {0|255} value
    */

@@ -6,7 +6,7 @@ import { correspondingCell } from "./kernel.js";
 import { LineChart } from "./line_chart.js";
 
 const HATCH = 8; // pixels of the hatching canvas per cell
-const WHOLE = 0.01 * 255; // less padding than this is none: that of vfs_ops.transform_study
+const WHOLE = 0.01 * 255; // less padding than this is none: that of vfs_ops.overlays.transform_study
 
 class Study {
   constructor(view) {

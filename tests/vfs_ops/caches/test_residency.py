@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vfs_ops.caches import residency
+from vfs_ops.caches.cache import Cache
+from vfs_ops.caches.residency import ResidentShards, resident_bytes
+from vfs_ops.errors import QueryError
+from vfs_ops.progress import Progress
+from vfs_ops.scans import runners
+from vfs_ops.scans.queries import query_from_row
+from vfs_ops.scans.score_arrays import score_images
+from vfs_ops.scans.search import search, search_iter
+from vfs_ops.store.traffic import counting
+
+
+def test_what_a_loaded_cache_gives_is_what_the_store_gave(cache: Cache) -> None:
+    told: list[Progress] = []
+    loaded = cache.load(progress=told.append)
+    assert [(one.stage, one.done, one.total) for one in told] == [
+        ("load", done, 4) for done in range(5)
+    ]
+    rows = [40, 3, 3, 59]
+    np.testing.assert_array_equal(loaded.feature_maps_of(rows), cache.feature_maps_of(rows))
+    np.testing.assert_array_equal(loaded.feature_maps(0, 60), cache.feature_maps(0, 60))
+    assert loaded.load() is loaded
+
+
+def test_a_second_query_pays_for_no_request(cache: Cache) -> None:
+    query = query_from_row(cache, 3)
+    loaded = cache.load()
+    first = search(loaded, query, where=[("label", "==", "odd")], unique_by="uri")
+    with counting() as traffic:
+        second = search(loaded, query, where=[("label", "==", "odd")], unique_by="uri")
+        second.to_frame()
+    assert (traffic.requests, traffic.bytes_read) == (0, 0)
+    assert first.to_frame().equals(second.to_frame())
+
+
+def test_memory_that_is_needed_is_what_is_held(cache: Cache) -> None:
+    held = cache.load().source
+    assert isinstance(held, ResidentShards)
+    assert held.nbytes + cache.dataset.manifest.size == resident_bytes(cache)
+    assert "4 shards" in repr(held)
+
+
+def test_a_cache_that_does_not_fit_is_refused_with_both_numbers(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(available=resident_bytes(cache))
+    monkeypatch.setattr(residency.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(QueryError, match=r"needs 0\.00 GiB of memory and 0\.00 GiB are free"):
+        cache.load()
+    free.available *= 2
+    assert cache.load().resident
+
+
+def test_shards_in_memory_are_scored_a_few_at_a_time(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = query_from_row(cache, 3)
+    loaded, expected = cache.load(), search(cache, query, 20)
+    monkeypatch.setattr(runners, "SHARDS_TOGETHER", 3)
+    before = torch.get_num_threads()
+    with search_iter(loaded, query, 20, threads=2) as run:
+        partials = list(run)
+    assert [partial.done for partial in partials] == [3, 4]
+    np.testing.assert_array_equal(partials[-1].hits.score, expected.score)  # type: ignore[union-attr]
+    assert torch.get_num_threads() == before
+    with search_iter(loaded, query, 20) as run:
+        assert next(run).done == 3
+        run.cancel()
+        assert list(run) == []
+
+
+def test_every_image_is_scored_from_memory(cache: Cache) -> None:
+    query = query_from_row(cache, 3)
+    assert score_images(cache.load(), query).equals(score_images(cache, query))

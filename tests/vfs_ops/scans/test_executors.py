@@ -1,0 +1,214 @@
+"""One suite over every executor and every kind of store: they all find the same, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from vfs_ops.caches.cache import Cache, open_cache
+from vfs_ops.caches.layout import features_key
+from vfs_ops.errors import DamagedError, IncompleteError, QueryError
+from vfs_ops.scans.plan import ShardTask
+from vfs_ops.scans.queries import query_from_row
+from vfs_ops.scans.score_arrays import score_images
+from vfs_ops.scans.search import search, search_iter
+from vfs_ops.scans.tasks import ScanJob, Scorer
+from vfs_ops.store.workspace import Workspace
+
+BOXES = [[(16.0, 12.0, 48.0, 36.0)], [(0.0, 0.0, 20.0, 20.0)], None]
+
+
+@pytest.fixture(scope="module")
+def processes(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Return a client of two worker processes, which find the S3 server, if any, as we do."""
+    names = [name for item in request.session.items for name in item.name.split("[")[-1:]]
+    s3 = any(name.startswith("s3-") for name in names)
+    found = request.getfixturevalue("s3_server").environment() if s3 else {}
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            env=found,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(
+    params=[
+        "file",
+        "memory",
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("s3", "https")),
+    ]
+)
+def stored(request: pytest.FixtureRequest, cache: Cache, tmp_path: Path) -> Cache:
+    """Return the cache of four shards, copied to every kind of store."""
+    any_workspace = Workspace.in_memory()
+    if request.param == "file":
+        any_workspace = Workspace.at(str(tmp_path / "copied"))
+    elif request.param == "s3":
+        any_workspace = request.getfixturevalue("s3_workspace")
+    elif request.param == "https":
+        any_workspace = request.getfixturevalue("public_workspace")
+    root = Path(cache.workspace.url.removeprefix("file://"))
+    for stat in cache.workspace.walk():
+        any_workspace.create(stat.path, (root / stat.path).read_bytes())
+    if request.param == "https":
+        any_workspace = request.getfixturevalue("https_workspace")
+    return open_cache(any_workspace, cache.id)
+
+
+@pytest.fixture(params=["one thread", "threads", "processes", "resident", "local copies"])
+def executor(request: pytest.FixtureRequest, processes: Client, tmp_path: Path) -> Any:
+    """Return what makes a cache and options of each way to search."""
+
+    def prepare(cache: Cache) -> tuple[Cache, dict[str, Any]]:
+        if request.param == "resident":
+            return cache.load(), {}
+        if request.param == "local copies":
+            return cache.cached_locally(tmp_path / "copies"), {"threads": 2}
+        if request.param == "processes":
+            if cache.workspace.protocol in ("memory", "https"):
+                pytest.skip("other processes see neither our memory nor our test's certificate")
+            return cache, {"client": processes}
+        return cache, {"threads": 1 if request.param == "one thread" else 5}
+
+    return prepare
+
+
+def search_with(executor: Any, cache: Cache, query: Any) -> Any:
+    opened, how = executor(cache)
+    return search(opened, query, **how)
+
+
+def found(hits: Any) -> list[tuple[Any, ...]]:
+    return [
+        tuple(one.tolist() for one in (each.score, each.image, each.cell_y, each.cell_x))
+        for each in hits
+    ]
+
+
+def test_every_executor_on_every_store_finds_the_same(
+    cache: Cache, stored: Cache, executor: Any
+) -> None:
+    queries = [query_from_row(cache, 5 + 20 * n, boxes=box) for n, box in enumerate(BOXES)]
+    options: dict[str, Any] = {"where": [("label", "!=", "even")], "unique_by": None}
+    expected = search(cache, queries=queries, k=7, threads=1)
+    filtered = search(cache, queries=queries, k=40, threads=1, **options)
+    opened, how = executor(stored)
+    again = search(opened, queries=queries, k=7, **how)
+    assert found(again) == found(expected)
+    assert again.provenance.complete
+    assert again.provenance.shards_read == 4
+    assert found(search(opened, queries=queries, k=40, **options, **how)) == found(filtered)
+    single = search(opened, queries[0], k=7, **how)
+    assert found([single]) == found(expected)[:1]
+    scores = score_images(opened, queries[1], **how)
+    assert scores.equals(score_images(cache, queries[1], threads=1))
+
+
+def test_a_damaged_and_a_missing_shard_are_errors_on_every_store(
+    stored: Cache, executor: Any
+) -> None:
+    if not stored.workspace.writable:
+        pytest.skip("what is read-only cannot be damaged")
+    query = query_from_row(stored, 3)
+    key = features_key(stored.id, 2)
+    data = bytearray(stored.workspace.read(key))
+    data[100] ^= 1
+    stored.workspace.delete(key)
+    stored.workspace.create(key, bytes(data))
+    with pytest.raises(DamagedError, match=r"shard 2 .*checksum"):
+        search_with(executor, stored, query)
+    stored.workspace.delete(key)
+    with pytest.raises(IncompleteError, match=r"shard 2 of cache \w+ is missing"):
+        search_with(executor, stored, query)
+
+
+def test_workers_that_cannot_see_the_cache_are_refused(cache: Cache, processes: Client) -> None:
+    with pytest.raises(QueryError, match="memory of this process"):
+        search(cache.load(), query_from_row(cache, 3), client=processes)
+
+
+def test_an_active_client_is_used(cache: Cache, processes: Client) -> None:
+    query = query_from_row(cache, 3)
+    assert search(cache, query).provenance.executor == "2 threads"
+    with processes.as_current():
+        hits = search(cache, query)
+        assert hits.provenance.executor == f"cluster {processes.scheduler.address}"
+        assert "thread" in search(cache.load(), query).provenance.executor
+    assert found([hits]) == found([search(cache, query)])
+
+
+def test_a_lost_worker_costs_no_answer(
+    cache: Cache, processes: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = query_from_row(cache, 3)
+    expected = search(cache, query, 20)
+    source = _KillsOnce(cache.source, str(tmp_path / "killed"))
+    hits = search(_with_source(cache, source), query, 20, client=processes)
+    assert (tmp_path / "killed").exists()
+    assert found([hits]) == found([expected])
+    assert hits.provenance.complete
+
+
+def test_a_cancelled_scan_of_a_cluster_leaves_nothing_behind(
+    cache: Cache, processes: Client
+) -> None:
+    with search_iter(cache, query_from_row(cache, 3), client=processes) as run:
+        next(run)
+        run.cancel()
+        assert [partial for partial in run if partial.complete] == []
+    deadline = time.monotonic() + 30
+    while any(processes.who_has().values()):
+        assert time.monotonic() < deadline, processes.who_has()
+        time.sleep(0.05)
+
+
+def test_the_queries_reach_a_worker_as_they_are(cache: Cache) -> None:
+    job = ScanJob(cache.source, cache.grid, 3, (np.empty(0, np.int64),), False)
+    copied = pickle.loads(pickle.dumps(Scorer(job, [query_from_row(cache, 3).pattern])))
+    [receipt, *_] = cache.receipts
+    task = ShardTask(receipt, None, None, True, 0)
+    ours = Scorer(job, [query_from_row(cache, 3).pattern]).run(task, lambda: [-np.inf])
+    theirs = copied.run(task, lambda: [-np.inf])
+    assert ours is not None
+    assert theirs is not None
+    np.testing.assert_array_equal(ours.best[0].score, theirs.best[0].score)
+
+
+class _KillsOnce:
+    """A source that kills the first worker that asks it for the third shard."""
+
+    def __init__(self, source: Any, marker: str) -> None:
+        self.source, self.marker = source, marker
+
+    def read(self, receipt: Any, wanted: Any, scratch: Any) -> Any:
+        if receipt.shard == 2:
+            try:
+                os.close(os.open(self.marker, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.source.read(receipt, wanted, scratch)
+
+    def read_features(self, receipt: Any, wanted: Any) -> Any:
+        return self.source.read_features(receipt, wanted)
+
+
+def _with_source(cache: Cache, source: Any) -> Cache:
+    return replace(cache, source=source)

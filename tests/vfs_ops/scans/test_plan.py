@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_caches import made_cache
+
+from vfs_ops.caches import cache_reading
+from vfs_ops.caches.cache import Cache
+from vfs_ops.caches.shard_sources import norm_bytes
+from vfs_ops.errors import QueryError
+from vfs_ops.scans.plan import plan_scan
+from vfs_ops.store.workspace import Workspace
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """A cache of 100 images in shards of 16, of which rows 5 and 90 to 99 are invalid."""
+    monkeypatch.setattr(cache_reading, "_LOCAL_REQUEST", 8)
+    maps = np.random.default_rng(0).standard_normal((100, 3, 3, 4)).astype(np.float16)
+    return made_cache(
+        Workspace.in_memory(),
+        maps,
+        images_per_shard=16,
+        images_per_chunk=2,
+        invalid=[5, *range(90, 100)],
+    )
+
+
+def test_a_plan_without_a_filter_reads_all_shards_whole(made: Cache) -> None:
+    plan = plan_scan(made, threads=3)
+    assert (plan.images, len(plan.tasks), plan.ranged, plan.missing) == (89, 6, 0, ())
+    assert plan.bytes == made.feature_bytes - made.receipts[6].feature_bytes + 6 * norm_bytes(
+        made.plan
+    )
+    assert plan.memory_bytes == 3 * (made.receipts[0].feature_bytes + norm_bytes(made.plan))
+    assert [task.wanted for task in plan.tasks] == [None] * 6
+    assert "89 images of cache" in repr(plan)
+    assert "3 at once" in repr(plan)
+
+
+def test_a_filter_becomes_shards_and_rows(made: Cache) -> None:
+    uris = [f"{row:06d}.jpg" for row in (4, 5, 6, 50, 95)]
+    plan = plan_scan(made, where=[("uri", "in", uris)])
+    assert [task.receipt.shard for task in plan.tasks] == [0, 3]
+    assert [task.wanted.tolist() for task in plan.tasks if task.wanted is not None] == [[4, 6], [2]]
+    assert (plan.images, plan.ranged) == (3, 2)
+    assert [task.images for task in plan.tasks] == [2, 1]
+    assert plan.bytes < made.feature_bytes / 3
+    assert plan.count_compared(np.array([4, 5, 50, 60])) == 2
+
+
+def test_a_filter_that_keeps_most_of_a_shard_reads_it_whole(made: Cache) -> None:
+    plan = plan_scan(made, rows=np.arange(100) != 3)
+    assert plan.tasks[0].whole
+    assert plan.tasks[0].wanted is not None
+    assert 3 not in plan.tasks[0].wanted
+
+
+def test_groups_are_those_of_the_rows(made: Cache) -> None:
+    plan = plan_scan(made, unique_by="label")
+    groups = np.concatenate([task.groups for task in plan.tasks if task.groups is not None])
+    np.testing.assert_array_equal(groups, np.arange(96) % 10)
+
+
+@pytest.mark.parametrize("threads", [0, -2, 1.5])
+def test_impossible_options_are_refused(made: Cache, threads: int) -> None:
+    with pytest.raises(QueryError, match="threads"):
+        plan_scan(made, threads=threads)
+
+
+def test_a_filter_of_invalid_images_alone_leaves_nothing(made: Cache) -> None:
+    with pytest.raises(QueryError, match=r"1 of 100 match the filter.* 11 without features"):
+        plan_scan(made, where=[("uri", "==", "000005.jpg")])

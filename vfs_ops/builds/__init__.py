@@ -1,0 +1,1 @@
+"""Building caches: planning, computing on workers, repairing, verifying."""

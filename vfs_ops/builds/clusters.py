@@ -1,0 +1,189 @@
+"""Clusters to compute on: processes of this machine, its GPUs, or a Dask scheduler elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from vfs_ops.builds.distribution import TASKS_PER_WORKER
+from vfs_ops.builds.pipeline import available_threads
+from vfs_ops.errors import ClusterError, InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+THREADS_PER_WORKER: Final = 4
+"""Processors a worker of a local cluster uses: kernels use a few well, and each worker holds a
+model of its own."""
+CONNECT_SECONDS: Final = 30.0
+
+_PROTOCOLS: Final = ("tcp", "tls", "ucx", "ws", "wss")
+_THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_PACKAGES: Final = ("dask", "distributed", "visual-feature-search", "torch")
+
+
+@contextlib.contextmanager
+def open_cluster(
+    cluster: str = "local", *, workers: int | None = None, threads: int | None = None
+) -> Iterator[Client]:
+    """Open a cluster, for as long as the context lasts.
+
+    Parameters
+    ----------
+    cluster
+        ``"local"`` starts processes on this machine, ``"cuda"`` one process a GPU; anything else
+        is the address of a Dask scheduler, as ``"tcp://node:8786"``, which is left running.
+    workers
+        Number of processes of a local cluster. By default as many as there are groups of
+        `THREADS_PER_WORKER` processors, and at least one.
+    threads
+        Processors each of them computes with; by default all are shared out evenly.
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    InputError
+        If the address is none, or `workers` or `threads` are given for a cluster that has its own.
+    MissingDependencyError
+        If ``"cuda"`` needs what is not installed.
+    ClusterError
+        If there is no GPU, no scheduler answers, or its Python cannot work with ours.
+
+    Examples
+    --------
+    >>> with open_cluster("local", workers=2) as client:       # doctest: +SKIP
+    ...     caches = build(dataset, extractor, client=client)  # doctest: +SKIP
+    """
+    if cluster != "local" and (workers, threads) != (None, None):
+        raise InputError(f"workers and threads are for the local cluster; {cluster[:80]!r} has its")
+    for name, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            raise InputError(f"{name} is {number}; expected at least 1")
+    with contextlib.ExitStack() as stack:
+        if cluster == "local":
+            place = stack.enter_context(_local(workers, threads))
+        elif cluster == "cuda":
+            place = stack.enter_context(_cuda())
+        else:
+            place = _address(cluster)
+        yield stack.enter_context(_client(place))
+
+
+def local_layout(workers: int | None, threads: int | None) -> tuple[int, int]:
+    """Return workers and processors a worker for this machine, where they are not given."""
+    processors = available_threads()
+    if workers is None:
+        workers = max(1, processors // (threads or THREADS_PER_WORKER))
+    return workers, threads or max(1, processors // workers)
+
+
+@contextlib.contextmanager
+def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
+    import dask
+    import distributed
+
+    local: Any = distributed.LocalCluster  # Dask gives it no types
+    count, each = local_layout(workers, threads)
+    pinned = dict.fromkeys(_THREAD_VARIABLES, str(each))
+    with (
+        tempfile.TemporaryDirectory(prefix="vfs-dask-", ignore_cleanup_errors=True) as folder,
+        dask.config.set({"temporary-directory": folder}),
+        local(
+            n_workers=count,
+            # Dask's threads hold tasks; how many compute is said to torch by the environment
+            threads_per_worker=TASKS_PER_WORKER,
+            processes=True,
+            env=pinned,
+            # no dashboard, and any port for what else the scheduler says over HTTP
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            worker_dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            local_directory=folder,
+        ) as running,
+    ):
+        yield running
+
+
+@contextlib.contextmanager
+def _cuda() -> Iterator[Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ClusterError("no GPU that torch can use is here; leave out --cluster cuda")
+    try:
+        from dask_cuda import LocalCUDACluster
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a cluster of GPUs needs dask-cuda ({error}): "
+            "pip install 'visual-feature-search[cuda]'"
+        ) from error
+    with (
+        tempfile.TemporaryDirectory(prefix="vfs-dask-", ignore_cleanup_errors=True) as folder,
+        LocalCUDACluster(
+            threads_per_worker=TASKS_PER_WORKER,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+            local_directory=folder,
+        ) as running,
+    ):
+        yield running
+
+
+def _address(text: str) -> str:
+    protocol, colon, place = text.partition("://")
+    if not colon or protocol not in _PROTOCOLS or not place:
+        raise InputError(
+            f"{text[:80]!r} is no cluster; expected 'local', 'cuda' or the address of a Dask "
+            "scheduler, as tcp://node:8786"
+        )
+    return text
+
+
+@contextlib.contextmanager
+def _client(place: Any) -> Iterator[Client]:
+    import distributed
+
+    untyped: Any = distributed.Client
+    try:
+        client = untyped(place, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no scheduler answers at {place} ({error}); start one, or leave out the address"
+        ) from error
+    try:
+        _check_versions(client)
+        yield client
+    finally:
+        client.close(timeout=5)
+
+
+def _check_versions(client: Client) -> None:
+    """Refuse workers whose Python or libraries cannot take our tasks, or would compute others."""
+    try:
+        found = client.run(versions)
+    except ImportError as error:
+        raise ClusterError(
+            f"a worker cannot load visual-feature-search ({error}); install it there"
+        ) from error
+    ours = versions()
+    for address, theirs in found.items():
+        for name, expected in ours.items():
+            if theirs.get(name) != expected:
+                raise ClusterError(
+                    f"worker {address} has {name} {theirs.get(name)}, and this process {expected}; "
+                    "install the same on both"
+                )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a worker must share with whoever sends it work."""
+    found = {name: version(name) for name in _PACKAGES}
+    return {"Python": ".".join(platform.python_version_tuple()[:2]), **found}

@@ -1,0 +1,1 @@
+"""Caches of feature maps: their layout on the store, shards, receipts, reading."""

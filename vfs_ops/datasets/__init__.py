@@ -1,0 +1,1 @@
+"""Datasets: sources, ingestion, manifests, previews, filters on metadata."""

@@ -1,0 +1,1 @@
+"""What a thing is: canonical JSON, preprocessing, specs of extractors and caches, their ids."""

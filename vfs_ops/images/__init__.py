@@ -1,0 +1,1 @@
+"""Decoding untrusted images; pixels and cells; masks and regions."""

@@ -1,0 +1,192 @@
+"""The fast pass in float32: scores every window of stored feature maps, within a proven bound.
+
+The bound. Let v = m·q / |m·q|, so that |v| = 1, and u = m·v. The exact score of a window s is
+⟨u, s⟩ / |m·s|. The pass rounds u to float32 and adds up float32 products in whatever order the
+library likes. With unit roundoff 2⁻²⁴ and γₙ = n·2⁻²⁴ / (1 - n·2⁻²⁴), a sum in which no product
+meets more than n roundings differs by at most γₙ·Σ|uᵢsᵢ| (Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd ed., section 3.1), and Σ|uᵢsᵢ| = Σ|vᵢ|·|mᵢsᵢ| ≤ |m·s| by Cauchy and
+Schwarz. So the numerator is off by at most γₙ of the denominator, with n the channels that are
+multiplied in one go, plus the sums of these that are added up, plus one for u.
+
+The inverse of the denominator is computed in float64 from squared norms that were rounded to
+float32 once, and rounded to float32; it is multiplied, and ε is added, with one rounding each:
+less than 7 roundings more, together ε = γₙ₊₇.
+
+Nothing overflows: stored cells are zero or have 2⁻¹⁰⁰ ≤ |s|² < 2¹²⁸ (`vfs_ops.caches.values`), and
+u is at most 1. Whatever underflows is off by less than 2⁻¹²⁶ (even where torch is told to flush
+subnormals to zero), at most twice for each product; where the denominator is not zero it is at
+least 2⁻⁵⁰ times the smallest weight. So (products)·2⁻⁷⁵ / (smallest weight) is added to ε.
+
+Torch may be told to round the factors of float32 products to bfloat16
+(``torch.set_float32_matmul_precision("medium")``). Then each factor is off by at most 2⁻⁸ of
+itself, and 2·2⁻⁸ + 2⁻¹⁶ is added to ε. A product of known factors shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vfs_ops.kernel.batches import Batch, Group
+from vfs_ops.kernel.blocks import Scratch
+from vfs_ops.kernel.windows import WindowNorms, add_products
+
+_BLOCK_BYTES: Final = 6 << 20
+"""Of float32 features at once."""
+_SIDEWAYS_COLUMNS: Final = 64
+"""With as many columns, each column's products lie together: the product takes longer, and adding
+up takes much less."""
+
+
+def float_errors(batch: Batch, rounding: float) -> NDArray[np.float64]:
+    """Return ε of each query: how far a score of the pass may be from the exact one.
+
+    `rounding` is what `rounding_of_factors` returned.
+    """
+    errors = np.empty(len(batch))
+    for group in batch.groups:
+        length, sums = batch.channels, len(group.cells)
+        if group.direct:
+            high, wide = group.box
+            length, sums = wide * batch.channels, high
+        terms = length + sums + 8
+        for query, mask in zip(group.queries.tolist(), group.masks, strict=True):
+            lightest = math.sqrt(min(batch.masks[mask]))
+            errors[query] = (
+                terms * 2.0**-24 / (1 - terms * 2.0**-24)
+                + underflow(length * sums, lightest)
+                + rounding
+            )
+    return errors
+
+
+def window_errors(query: Batch) -> float:
+    """Return ε of a single query where each window is multiplied by itself, value by value.
+
+    That is done in float32, with the divisor in float64, so no factor is rounded.
+    """
+    pattern = query.patterns[0]
+    terms, lightest = sum(pattern.products.shape) + 8, math.sqrt(pattern.squared.min())
+    lost = underflow(pattern.products.size, lightest)
+    return terms * 2.0**-24 / (1 - terms * 2.0**-24) + lost
+
+
+def underflow(products: int, lightest: float) -> float:
+    """Bound what is lost to underflow, given how many products are added and the smallest m."""
+    return products * 2.0**-75 / lightest if lightest > 0 else math.inf
+
+
+def float_scores(
+    batch: Batch,
+    features: torch.Tensor,
+    norms: torch.Tensor,
+    rows: NDArray[np.intp],
+    scratch: Scratch,
+) -> Iterator[tuple[Group, slice, torch.Tensor]]:
+    """Score every window of some rows, a few rows at a time.
+
+    Parameters
+    ----------
+    batch
+        The queries.
+    features
+        Shape (row, y, x, channel), as stored.
+    norms
+        Squared norms of the cells, shape (row, y, x).
+    rows
+        Which rows to score, ascending.
+    scratch
+        Buffers.
+
+    Yields
+    ------
+    group : Group
+        Some of the queries.
+    part : slice
+        Which of `rows`.
+    scores : torch.Tensor
+        Float32, shape (query of the group, offset y, offset x, row of the part); valid until the
+        next is asked for.
+    """
+    at_once = max(1, _BLOCK_BYTES // (4 * features[0].numel()))
+    for start in range(0, len(rows), at_once):
+        part = slice(start, min(start + at_once, len(rows)))
+        stored = _chosen(features, rows[part])
+        divide = WindowNorms(batch, _chosen(norms, rows[part]).permute(1, 2, 0).double())
+        if batch.bundles:
+            for group, sums in _cell_products(batch, stored, scratch):
+                yield group, part, divide.divide(group, sums)
+        if batch.direct:
+            for group, sums in _window_products(batch, stored, scratch):
+                yield group, part, divide.divide(group, sums)
+
+
+def _chosen(tensor: torch.Tensor, rows: NDArray[np.intp]) -> torch.Tensor:
+    """Return some rows; a view where they follow each other."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows):
+        return tensor[first : last + 1]
+    return tensor.index_select(0, torch.from_numpy(rows).to(tensor.device))
+
+
+def _cell_products(
+    batch: Batch, stored: torch.Tensor, scratch: Scratch
+) -> Iterator[tuple[Group, torch.Tensor]]:
+    """Multiply all cells with all columns, and add up the products of each window."""
+    (rows, *grid, channels), device = stored.shape, stored.device
+    buffer = scratch.take("cells", (*grid, rows, channels), torch.float32, device)
+    cells = buffer.copy_(stored.permute(1, 2, 0, 3)).view(-1, channels)
+    for bundle in batch.bundles:
+        columns = bundle.columns.to(device)
+        if len(columns) < _SIDEWAYS_COLUMNS:
+            made = scratch.take("products", (len(cells), len(columns)), torch.float32, device)
+            products = torch.mm(cells, columns.T, out=made).T
+        else:
+            made = scratch.take("products", (len(columns), len(cells)), torch.float32, device)
+            products = torch.mm(columns, cells.T, out=made)
+        maps = products.view(len(columns), *grid, rows)
+        start = 0
+        for group in bundle.groups:
+            shape = (len(group.queries), *group.offsets, rows)
+            sums = scratch.take("sums", shape, torch.float32, device).zero_()
+            add_products(group, maps[start : start + group.size], sums)
+            start += group.size
+            yield group, sums
+
+
+def _window_products(
+    batch: Batch, stored: torch.Tensor, scratch: Scratch
+) -> Iterator[tuple[Group, torch.Tensor]]:
+    """Multiply each window with the query, one row of its cells at a time."""
+    (rows, _, across, channels), device = stored.shape, stored.device
+    block = scratch.take("windows", tuple(stored.shape), torch.float32, device).copy_(stored)
+    for group in batch.direct:
+        columns = group.rows_of_box.to(device)
+        length, queries = columns.shape[1:]
+        shape = (*group.offsets, rows, queries)
+        sums = scratch.take("sums", shape, torch.float32, device).zero_()
+        for y, x in group.windows:
+            for row, column in enumerate(columns):
+                begin = ((y + row) * across + x) * channels
+                window = block.as_strided((rows, length), (block.stride(0), 1), begin)
+                sums[y, x].addmm_(window, column)
+        yield group, sums.permute(3, 0, 1, 2)
+
+
+@torch.inference_mode()
+def rounding_of_factors(channels: int, device: torch.device) -> float:
+    """Return what is added to ε because torch rounds the factors of float32 products, or 0."""
+    shown = 1 + 2.0**-12  # no bfloat16 or TF32, and 16 of them add up exactly
+    left = torch.zeros((256, channels), dtype=torch.float32, device=device)
+    left[:, :16] = shown
+    right = torch.ones((channels, 16), dtype=torch.float32, device=device)
+    expected = shown * min(16, channels)
+    with torch.autocast(device.type, enabled=False):
+        products = (torch.mm(left, right), torch.mm(left, right[:, :1].contiguous()))
+    exact = all(bool((product == expected).all()) for product in products)
+    return 0 if exact else 2 * 2.0**-8 + 2.0**-16

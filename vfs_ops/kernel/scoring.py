@@ -1,0 +1,186 @@
+"""The kernel: a batch of queries against blocks of feature maps.
+
+A fast pass scores every window of every image, in float32 (`vfs_ops.kernel.float_pass`) or from the
+compact form (`vfs_ops.kernel.compact_pass`), with a proven error bound, and only proposes: what
+comes out of it is, for each image and query, a score that no window of the image exceeds. The few
+images that could be among the best are scored again in float64 by `vfs_ops.kernel.deciding`, and
+that decides. So hits have the same bits whatever the blocks, forms, threads and other queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vfs_ops.kernel.batches import Batch
+from vfs_ops.kernel.blocks import Block, Part, Scratch, tensor_of
+from vfs_ops.kernel.compact_pass import compact_errors, compact_scores
+from vfs_ops.kernel.deciding import Images, Proposed, decide
+from vfs_ops.kernel.exact import Pattern, exact_scores
+from vfs_ops.kernel.float_pass import float_errors, float_scores
+from vfs_ops.kernel.spreading import spread
+from vfs_ops.kernel.topk import Best
+from vfs_ops.kernel.windows import best_two
+
+_COMPACT_SHARE: Final = 0.25
+"""Of a block's rows: where fewer may be hits, these alone are scored, from the stored values."""
+
+
+def best_of_parts(
+    batch: Batch,
+    parts: Sequence[Part],
+    k: int,
+    floors: NDArray[np.float64] | None = None,
+    scratch: Scratch | None = None,
+) -> list[Best]:
+    """Return the best windows of some blocks for each query: at most `k`, one per group.
+
+    Parameters
+    ----------
+    batch
+        The queries.
+    parts
+        What to search. Several blocks in one call cost less than one by one: what is exactly
+        scored is chosen from all of them.
+    k
+        How many to return at most.
+    floors
+        An exact score for each query, shape (query,): windows below it may be left out. It saves
+        work where a search already has `k` better ones, and changes nothing else.
+    scratch
+        Buffers to use again; of this thread alone.
+
+    Returns
+    -------
+    list of Best
+        One per query.
+    """
+    scratch = Scratch() if scratch is None else scratch
+    images = Images.of([part for part in parts if part.allowed.any()])
+    if floors is None:
+        floors = np.full(len(batch), -np.inf)
+    proposed = _propose(batch, images, scratch)
+    found = [Best.empty()] * len(batch)
+
+    every = slice(None)
+
+    def one(number: int, scratch: Scratch) -> None:
+        query, floor = batch.singles[number], float(floors[number])
+        found[number] = decide(query, images, proposed.of(number, every), k, floor, scratch)
+
+    spread(range(len(batch)), one, scratch)
+    return found
+
+
+def best_scores(
+    batch: Batch, part: Part, scratch: Scratch | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the exact score of the best window of every image, and where it begins.
+
+    Returns
+    -------
+    score : ndarray
+        Shape (query, row); NaN for rows that are not allowed.
+    y, x : ndarray
+        Shape (query, row), -1 for rows that are not allowed. Of equal windows, the one with the
+        lower y, then x.
+    """
+    scratch = Scratch() if scratch is None else scratch
+    shape = (len(batch), len(part.block))
+    score, y, x = np.full(shape, np.nan), np.full(shape, -1), np.full(shape, -1)
+    images, allowed = Images.of([part]), part.allowed_to(len(batch))
+    for number, query in enumerate(batch.singles):
+        rows = np.flatnonzero(allowed[number])
+        best = images.exact(query, rows, np.full(len(rows), -np.inf), scratch)
+        order = np.lexsort((best.x, best.y, -best.score, best.group))
+        row, first = np.unique(best.group[order], return_index=True)
+        kept = order[first]
+        score[number, row] = best.score[kept]
+        y[number, row], x[number, row] = best.y[kept], best.x[kept]
+    return score, y, x
+
+
+def all_scores(pattern: Pattern, features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the exact score of every window of some feature maps.
+
+    Parameters
+    ----------
+    pattern
+        The query.
+    features
+        Shape (row, y, x, channel), contiguous, as stored.
+
+    Returns
+    -------
+    ndarray
+        Shape (row, offset y, offset x).
+    """
+    rows, *grid, _ = features.shape
+    shape = (rows, *pattern.offsets((grid[0], grid[1])))
+    windows = np.nonzero(np.ones(shape, np.bool_))
+    stored = tensor_of(features).to(torch.float32).numpy()  # many times as fast as NumPy's
+    return exact_scores(pattern, stored, *windows).reshape(shape)
+
+
+def _propose(batch: Batch, images: Images, scratch: Scratch) -> Proposed:
+    """Score all windows of all images fast."""
+    proposed = Proposed.nothing(len(batch), int(images.starts[-1]))
+
+    def one(number: int, scratch: Scratch) -> None:
+        part, start = images.parts[number], int(images.starts[number])
+        bounds = proposed.of(slice(None), slice(start, start + len(part.block)))
+        allowed = part.allowed_to(len(batch))
+        needed = np.asarray(allowed.any(axis=0))
+        if part.block.tiles and needed.mean() >= _COMPACT_SHARE:
+            _propose_compact(batch, part.block, needed, bounds, scratch)
+        else:
+            rows = np.flatnonzero(needed)
+            _propose_float(batch, part.block, rows, images.rounding, bounds, scratch)
+        bounds.highest[~allowed] = -np.inf
+
+    spread(range(len(images.parts)), one, scratch)
+    return proposed
+
+
+def _propose_float(
+    batch: Batch,
+    block: Block,
+    rows: NDArray[np.intp],
+    rounding: float,
+    bounds: Proposed,
+    scratch: Scratch,
+) -> None:
+    errors = float_errors(batch, rounding)[:, None]
+    for group, part, scores in float_scores(batch, block.features, block.norms, rows, scratch):
+        highest, window, others = (best.cpu().numpy() for best in best_two(scores))
+        at = np.ix_(group.queries, rows[part])
+        bounds.highest[at] = highest + errors[group.queries]
+        bounds.window[at] = window
+        if math.prod(group.offsets) > 1:
+            bounds.others[at] = others + errors[group.queries]
+
+
+def _propose_compact(
+    batch: Batch,
+    block: Block,
+    needed: NDArray[np.bool_],
+    bounds: Proposed,
+    scratch: Scratch,
+) -> None:
+    errors, start = compact_errors(batch), 0
+    for tile in block.tiles:
+        part = slice(start, start + len(tile.share))
+        start = part.stop
+        if needed[part].any():
+            for group, scores, share in compact_scores(batch, tile, scratch):
+                highest, window, others = (best.numpy() for best in best_two(scores))
+                at = group.queries, part
+                bounds.highest[at] = errors.bounds(group.queries, share.numpy(), highest)
+                bounds.window[at] = window
+                if math.prod(group.offsets) > 1:
+                    bounds.others[at] = errors.bounds(group.queries, share.numpy(), others)

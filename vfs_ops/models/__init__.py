@@ -1,0 +1,1 @@
+"""Models: checkpoints, layers, feature maps of batches of images."""

@@ -1,0 +1,1 @@
+"""What a patch resembles: similarities, factors, transforms, as plain arrays."""

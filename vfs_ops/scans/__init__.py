@@ -1,0 +1,1 @@
+"""Searching caches: queries, plans, scans on threads and clusters, hits, analyses."""

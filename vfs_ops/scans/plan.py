@@ -1,0 +1,222 @@
+"""The plan of a scan: which shards are read, how, and for which rows. Made before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from dask.system import CPU_COUNT
+from numpy.typing import NDArray
+
+from vfs_ops.caches.cache import Cache
+from vfs_ops.caches.cache_reading import is_read_in_ranges, ranged_cost
+from vfs_ops.caches.receipts import Receipt
+from vfs_ops.caches.shard_sources import norm_bytes
+from vfs_ops.caches.shards import decoded_bytes
+from vfs_ops.datasets.predicates import Filters
+from vfs_ops.errors import IncompleteError, QueryError
+
+DEFAULT_THREADS: Final = max(2, int(CPU_COUNT))
+"""Shards that are read and scored at once by default."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShardTask:
+    """What is read of one shard, and which of its rows are compared."""
+
+    receipt: Receipt
+    wanted: NDArray[np.intp] | None
+    """Rows counted from the shard's first, ascending; None for all that are valid."""
+    groups: NDArray[np.int64] | None
+    """Which group each row of the shard is of; None where each image stands for itself."""
+    whole: bool
+    """Whether the shard is read whole, or the chunks of the wanted rows by ranged reads."""
+    bytes: int
+    """Features and norms that are fetched; of a compressed shard read in ranges, about."""
+
+    @property
+    def images(self) -> int:
+        """How many images are compared."""
+        count = self.receipt.stop - self.receipt.start - len(self.receipt.invalid)
+        return count if self.wanted is None else len(self.wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class ScanPlan:
+    """The shards that a search reads, in order. Printed, it says what the search will cost."""
+
+    cache: str
+    """Cache id."""
+    tasks: tuple[ShardTask, ...]
+    """One per shard of which anything is compared."""
+    missing: tuple[int, ...]
+    """Shards that are not there, of which images would be compared."""
+    threads: int
+    """Shards in memory at once."""
+    memory_bytes: int
+    """Bound on the memory that shards take while they are read and scored: `threads` times one
+    shard as stored, as decoded if it is compressed, and its norms."""
+
+    @property
+    def images(self) -> int:
+        """How many images are compared."""
+        return sum(task.images for task in self.tasks)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes to fetch, if none of them is in memory or copied to local disk."""
+        return sum(task.bytes for task in self.tasks)
+
+    @property
+    def ranged(self) -> int:
+        """How many shards are read in ranges."""
+        return sum(not task.whole for task in self.tasks)
+
+    def count_compared(self, rows: NDArray[np.int64]) -> int:
+        """Return how many of some rows of the dataset, ascending, are compared."""
+        count = 0
+        for task in self.tasks if len(rows) else ():
+            receipt = task.receipt
+            here = rows[slice(*np.searchsorted(rows, [receipt.start, receipt.stop]))]
+            invalid = [row for row, _ in receipt.invalid]
+            here = here[~np.isin(here, invalid)] - receipt.start
+            count += len(here) if task.wanted is None else int(np.isin(here, task.wanted).sum())
+        return count
+
+    def __repr__(self) -> str:
+        gone = f", {len(self.missing)} shards missing" if self.missing else ""
+        return (
+            f"<ScanPlan: {self.images} images of cache {self.cache[:12]} in {len(self.tasks)} "
+            f"shards ({self.ranged} by ranged reads), {self.bytes / 2**20:.1f} MiB{gone}; "
+            f"{self.threads} at once take at most {self.memory_bytes / 2**20:.0f} MiB>"
+        )
+
+
+def plan_scan(
+    cache: Cache,
+    *,
+    where: Filters | None = None,
+    rows: NDArray[np.bool_] | None = None,
+    unique_by: str | None = None,
+    threads: int | None = None,
+    allow_partial: bool = False,
+) -> ScanPlan:
+    """Decide what a search of a cache reads.
+
+    Parameters
+    ----------
+    cache
+        What to search.
+    where
+        Compare only images whose metadata match; see `vfs_ops.datasets.predicates`.
+    rows
+        Compare only these images: bool of shape (image,). All if not given.
+    unique_by
+        Column of which each value may give one hit at most.
+    threads
+        Shards that are read and scored at once; `DEFAULT_THREADS` if not given.
+    allow_partial
+        Plan for the shards that are there, if some are missing.
+
+    Raises
+    ------
+    QueryError
+        If an option cannot be used, or no image is left to search.
+    PredicateError
+        If `where` is malformed.
+    IncompleteError
+        If shards are missing that would be read, and `allow_partial` is not given.
+
+    Examples
+    --------
+    >>> plan_scan(cache, where=[("label", "==", "cat")])  # doctest: +SKIP
+    <ScanPlan: 3100 images of cache 3f29a1c0d4be in 98 shards (41 by ranged reads), 1320.5 MiB; …>
+    """
+    at_once = DEFAULT_THREADS if threads is None else check_positive("threads", threads)
+    allowed = cache.dataset.where(where)
+    matching = int(allowed.sum())
+    if rows is not None:
+        allowed &= rows
+    allowed[list(cache.invalid)] = False
+    if not matching:
+        raise QueryError(
+            f"no image is left to search: none of {cache.count} matches the filter; widen it"
+        )
+    if not allowed.any():
+        raise QueryError(
+            f"no image is left to search: {matching} of {cache.count} match the filter, and the "
+            f"query's own image and {len(cache.invalid)} without features are left out; widen "
+            "the filter, or give exclude_query_image=False"
+        )
+    missing = tuple(s for s in cache.missing_shards if allowed[_slice(cache, s)].any())
+    if missing and not allow_partial:
+        raise IncompleteError(
+            f"cache {cache.id[:12]} lacks {len(missing)} of {cache.shard_count} shards; build it "
+            "again to compute them, or give allow_partial=True to search the others"
+        )
+    tasks = tuple(_tasks(cache, allowed, _groups(cache, unique_by)))
+    if not tasks:
+        raise IncompleteError(
+            f"cache {cache.id[:12]} has none of the shards to search; build it again"
+        )
+    plan = cache.plan
+    shard = max(task.receipt.feature_bytes for task in tasks) + norm_bytes(plan)
+    decoded = 0 if plan.codec == "none" else decoded_bytes(plan)
+    return ScanPlan(cache.id, tasks, missing, at_once, at_once * (shard + decoded))
+
+
+def _tasks(
+    cache: Cache, allowed: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> Iterator[ShardTask]:
+    for receipt in cache.receipts:
+        here = slice(receipt.start, receipt.stop)
+        chosen = np.flatnonzero(allowed[here])
+        if not len(chosen):
+            continue
+        everything = len(chosen) + len(receipt.invalid) == receipt.stop - receipt.start
+        wanted = None if everything else chosen
+        size, whole = receipt.feature_bytes, True
+        if wanted is not None and is_read_in_ranges(cache.workspace, cache.plan, receipt, wanted):
+            size, whole = ranged_cost(cache.workspace, cache.plan, receipt, wanted)[0], False
+        group = None if groups is None else groups[here]
+        yield ShardTask(receipt, wanted, group, whole, size + norm_bytes(cache.plan))
+
+
+def check_positive(name: str, value: int) -> int:
+    """Refuse what is no whole number from 1 up.
+
+    Raises
+    ------
+    QueryError
+        If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise QueryError(f"{name} is {value!r}; expected a whole number from 1 up")
+    return int(value)
+
+
+def _slice(cache: Cache, shard: int) -> slice:
+    rows = cache.shard_rows(shard)
+    return slice(rows.start, rows.stop)
+
+
+def _groups(cache: Cache, unique_by: str | None) -> NDArray[np.int64] | None:
+    """Return which group each image is of, shape (image,); a group gives one hit at most."""
+    if unique_by is None:
+        return None
+    images, names = np.arange(cache.count), cache.dataset.column_names()
+    if unique_by not in names:
+        useful = ["uri", "label", "width", "height", *cache.dataset.manifest.metadata_columns]
+        raise QueryError(f"unique_by is {unique_by!r}; expected one of {', '.join(useful)}")
+    column = cache.dataset.table([unique_by])[unique_by].combine_chunks()
+    if pa.types.is_nested(column.type):
+        raise QueryError(
+            f"unique_by is {unique_by!r}, a column of lists; expected one of single values"
+        )
+    encoded = pc.dictionary_encode(column)
+    values = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.where(values < 0, len(encoded.dictionary) + images, values)

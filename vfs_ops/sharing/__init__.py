@@ -1,0 +1,1 @@
+"""Caches between workspaces: mirroring, pruning, importing."""

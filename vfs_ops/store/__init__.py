@@ -1,0 +1,1 @@
+"""Workspaces on any file system: reading, listing, create-only writes, asking again."""
