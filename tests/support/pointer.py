@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from playwright.sync_api import expect
+
+_SETTLED = """async (canvas) => {
+  const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+  const place = () => JSON.stringify(canvas.getBoundingClientRect());
+  for (let before = null, same = 0; same < 3; before = place()) {
+    await frame();
+    same = place() === before ? same + 1 : 0;
+  }
+  return canvas.getBoundingClientRect().toJSON();
+}"""
 
 
 class Canvas:
@@ -12,23 +23,35 @@ class Canvas:
         self.locator, self._width = locator, width
         self._mouse = locator.page.mouse
 
-    def at(self, point):
-        """Return a point of the image as a point of the page."""
+    def ready(self):
+        """Wait until an image is open and the page has stopped to move; return where it is."""
+        expect(self.locator).to_have_attribute("aria-busy", "false", timeout=30_000)
         self.locator.scroll_into_view_if_needed()
-        box = self.locator.bounding_box()
+        return self.locator.evaluate(_SETTLED)
+
+    def empty(self):
+        """Wait until nothing is highlighted in the browser."""
+        self.ready()
+        text = "Nothing is highlighted."
+        expect(self.locator).to_have_attribute("aria-description", text, timeout=30_000)
+
+    def at(self, *points):
+        """Return points of the image as points of the page."""
+        box = self.ready()
         scale = box["width"] / self._width
-        return box["x"] + point[0] * scale, box["y"] + point[1] * scale
+        return [(box["x"] + x * scale, box["y"] + y * scale) for x, y in points]
 
     def drag(self, *points, steps=1):
         """Press at the first point, move over the others, release at the last."""
-        self._mouse.move(*self.at(points[0]))
+        first, *others = self.at(*points)
+        self._mouse.move(*first)
         self._mouse.down()
-        for point in points[1:]:
-            self._mouse.move(*self.at(point), steps=steps)
+        for point in others:
+            self._mouse.move(*point, steps=steps)
         self._mouse.up()
 
     def click(self, point, **options):
-        self._mouse.click(*self.at(point), **options)
+        self._mouse.click(*self.at(point)[0], **options)
 
 
 def stroked(shape, points, radius):

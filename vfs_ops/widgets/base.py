@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,9 +35,14 @@ class Widget(anywidget.AnyWidget):
     value}`` or ``{kind: "error", id, message}``. Python may send ``{kind: "event", name, value}``.
     Bulk data travels as binary buffers in both directions. Subclasses answer requests by methods
     that `handlers` names. What a handler raises is shown in the widget; the kernel stays usable.
+
+    Hosts call handlers on a thread of their own while cells run on another. A handler and its
+    answer hold ``_lock``; whatever else changes what handlers read, and tells the browser, holds it
+    too. So the browser hears of changes in the order in which they were made.
     """
 
     def __init__(self, **traits: Any) -> None:
+        self._lock = threading.RLock()
         super().__init__(**traits)
         self.on_msg(self._receive)
 
@@ -60,6 +66,10 @@ class Widget(anywidget.AnyWidget):
     def _receive(self, _: Any, message: Any, buffers: list[memoryview]) -> None:
         if not isinstance(message, dict) or message.get("kind") != "request":
             return
+        with self._lock:
+            self._respond(message, buffers)
+
+    def _respond(self, message: dict[str, Any], buffers: list[memoryview]) -> None:
         request, name = int(message["id"]), str(message["name"])
         try:
             answer = self.handlers()[name]({**message.get("value", {}), "id": request}, buffers)

@@ -28,7 +28,7 @@ from vfs_ops.widgets.figure_files import figure_file
 from vfs_ops.widgets.filters import describe_columns, read_filters
 from vfs_ops.widgets.hit_cards import answer_of, row_of_cards
 from vfs_ops.widgets.panel_images import PanelImages
-from vfs_ops.widgets.picker import RegionPicker
+from vfs_ops.widgets.picker import PixelMask, RegionPicker
 from vfs_ops.widgets.pictures import THUMBNAIL_SIDE, ImageLike, as_jpeg
 from vfs_ops.widgets.searching import Outcome, Searcher
 
@@ -108,6 +108,7 @@ class SearchPanel(RegionPicker):
         self._live = live
         self._searcher = Searcher()
         self._newest = 0  # the request whose hits count
+        self._searching: dict[str, int] | None = None  # the request that runs, and its image
         self._partial: dict[str, Hits] = {}
         self._answered: dict[str, Any] = {}
         self.hits: dict[str, Hits] = {}
@@ -126,8 +127,9 @@ class SearchPanel(RegionPicker):
         QueryError
             If nothing has been found yet.
         """
-        query = next(iter(self._last().values())).query
-        chosen = self._answered["options"]
+        with self._lock:
+            query = next(iter(self._last().values())).query
+            chosen = self._answered["options"]
         options = {**chosen, "where": narrowed(self._where, chosen["where"])}
         search = {key: value for key, value in options.items() if value}
         return replace(query.to_recipe(), search=search)
@@ -164,22 +166,23 @@ class SearchPanel(RegionPicker):
         QueryError
             If nothing is highlighted in any image.
         """
-        numbers = [number for number in sorted(self._masks) if self._masks[number].any()]
-        if not numbers:
+        with self._lock:
+            masks = {number: mask for number, mask in sorted(self._masks.items()) if mask.any()}
+            chosen = self._answered.get("options") or {**self._options, "where": []}
+            state = self._answer_state({}, ()).value
+        if not masks:
             raise QueryError("nothing is highlighted in any image; paint a part of one first")
-        chosen = self._answered.get("options") or {**self._options, "where": []}
         options = {"k": chosen["k"], "unique_by": chosen["unique_by"], "where": []}
-        state = self._answer_state({}, ()).value
         state = {
             **state,
             "exported": True,
-            "names": [self._pictures.names[number] for number in numbers],
+            "names": [self._pictures.names[number] for number in masks],
             "image": 0,
-            "panel": {**state["panel"], "columns": [], "options": options},
+            "panel": {**state["panel"], "columns": [], "options": options, "searching": None},
         }
         replies = [Reply("state", {}, Answer(state))]
-        for place, number in enumerate(numbers):
-            found = answer_of(list(self._caches), self._found(number, chosen))
+        for place, (number, mask) in enumerate(masks.items()):
+            found = answer_of(list(self._caches), self._found(number, mask, chosen))
             image = self._pictures.image(number)
             replies += [
                 Reply("image", {"number": place}, self._shown(number)),
@@ -192,12 +195,12 @@ class SearchPanel(RegionPicker):
             path, title=title, module=self._esm, css=self._css, state={}, replies=replies
         )
 
-    def _found(self, number: int, chosen: dict[str, Any]) -> Outcome:
+    def _found(self, number: int, mask: PixelMask, chosen: dict[str, Any]) -> Outcome:
         """Search for what is highlighted in an image, and wait."""
         outcome = Outcome()
         for name in self._caches:
             try:
-                with self._begin(name, number, self._masks[number], chosen) as run:
+                with self._begin(name, number, mask, chosen) as run:
                     *_, last = run
                     hits = last.hits
             except VfsError as error:
@@ -227,18 +230,23 @@ class SearchPanel(RegionPicker):
             "options": self._options,
             "live": self._live,
             "most": MOST_HITS,
+            "searching": self._searching,
         }
         return Answer({**state, "panel": panel})
 
     def _answer_search(self, value: dict[str, Any], buffers: Any) -> None:
         number, request = int(value["number"]), int(value["id"])
+        self._searcher.cancel()
+        self._newest = request
         chosen = self._chosen(value["options"])
         mask = self._mask_of(number)
         if not mask.any():
             raise QueryError("nothing is highlighted; paint a part of the image")
         begin = {name: partial(self._begin, name, number, mask, chosen) for name in self._caches}
         asked = {"options": chosen}
-        self._newest, self._partial = request, {}
+        self._partial = {}
+        self._searching = {"request": request, "number": number}
+        self.notify("searching", self._searching)
         self._searcher.start(
             begin,
             on_partial=partial(self._tell_partial, request),
@@ -257,9 +265,7 @@ class SearchPanel(RegionPicker):
             "where": read_filters(dataset, options["where"]),
         }
 
-    def _begin(
-        self, name: str, number: int, mask: np.ndarray[Any, Any], chosen: dict[str, Any]
-    ) -> SearchRun:
+    def _begin(self, name: str, number: int, mask: PixelMask, chosen: dict[str, Any]) -> SearchRun:
         query = self._images.make_query(number, mask, name, self._downsample)
         return search_iter(
             self._caches[name],
@@ -271,22 +277,32 @@ class SearchPanel(RegionPicker):
 
     def _tell_partial(self, request: int, name: str, found: Partial) -> None:
         hits = found.hits
-        if isinstance(hits, Hits) and request == self._newest:
-            self._partial[name] = hits
-            row, previews = row_of_cards(hits)
-            told = {"request": request, "name": name, "row": row, "fraction": found.fraction}
-            self.notify("partial", told, previews)
+        if not isinstance(hits, Hits) or request != self._newest:
+            return
+        row, previews = row_of_cards(hits)
+        told = {"request": request, "name": name, "row": row, "fraction": found.fraction}
+        with self._lock:
+            if request == self._newest:
+                self._partial[name] = hits
+                self.notify("partial", told, previews)
 
     def _tell_end(self, request: int, asked: dict[str, Any], outcome: Outcome) -> None:
-        newest = request == self._newest
-        if newest:
-            self.hits, self._answered, self._partial = outcome.hits, asked, {}
-        self.answer(request, answer_of(list(self._caches), outcome))
-        if newest:
-            self.searches += 1
+        answer = answer_of(list(self._caches), outcome)
+        with self._lock:
+            newest = request == self._newest
+            if newest:
+                self.hits, self._answered, self._partial = outcome.hits, asked, {}
+            if self._searching is not None and self._searching["request"] == request:
+                self._searching = None
+            self.answer(request, answer)
+            self.notify("ended", {"request": request})
+            if newest:
+                self.searches += 1
 
     def _answer_cancel(self, value: dict[str, Any], buffers: Any) -> Answer:
-        self._searcher.cancel()
+        """Stop a search, unless another one has taken its place."""
+        if self._searching is not None and self._searching["request"] == value["request"]:
+            self._searcher.cancel()
         return Answer()
 
     def _answer_adopt(self, value: dict[str, Any], buffers: Any) -> Answer:

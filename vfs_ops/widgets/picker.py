@@ -88,8 +88,9 @@ class RegionPicker(Widget):
     @number.setter
     def number(self, number: int) -> None:
         self._pictures.image(number)
-        self._number = number
-        self.notify("image", {"number": number})
+        with self._lock:
+            self._number = number
+            self.notify("image", {"number": number})
 
     @property
     def image(self) -> Image.Image:
@@ -108,16 +109,14 @@ class RegionPicker(Widget):
 
     @mask.setter
     def mask(self, mask: NDArray[Any] | Image.Image | None) -> None:
-        width, height = self.image.size
-        if mask is None:
-            drawn = np.zeros((height, width), np.bool_)
-        else:
-            drawn = pixel_mask(width, height, mask=mask) >= 128
-        self._keep(self._number, drawn)
-        answer = self._weighed(drawn)
-        value = {"number": self._number, "view": None, **answer.value}
-        self.notify("mask", value, [encode_runs(drawn), *answer.buffers])
-        self.revision += 1
+        with self._lock:
+            width, height = self.image.size
+            if mask is None:
+                drawn = np.zeros((height, width), np.bool_)
+            else:
+                drawn = pixel_mask(width, height, mask=mask) >= 128
+            self._keep(self._number, drawn)
+            self._tell_mask(self._number, drawn, self._weighed(drawn), view=None)
 
     def weights(self, name: str | None = None) -> NDArray[np.float32]:
         """Return the weights of the cells under the mask, float32 (rows, columns).
@@ -173,7 +172,10 @@ class RegionPicker(Widget):
             "type": "image/jpeg",
             "cells": cells,
         }
-        return Answer(shown, [as_jpeg(image, SHOWN_SIDE), encode_runs(self._mask_of(number))])
+        mask = self._mask_of(number)
+        weighed = self._weighed(mask)
+        buffers = [as_jpeg(image, SHOWN_SIDE), encode_runs(mask), *weighed.buffers]
+        return Answer({**shown, **weighed.value}, buffers)
 
     def _answer_thumbnail(self, value: dict[str, Any], buffers: Any) -> Answer:
         image = self._pictures.image(int(value["number"]))
@@ -186,9 +188,7 @@ class RegionPicker(Widget):
         self._keep(number, drawn)
         answer = self._weighed(drawn)
         if value["done"]:
-            told = {"number": number, "view": value["view"], **answer.value}
-            self.notify("mask", told, [encode_runs(drawn), *answer.buffers])
-            self.revision += 1
+            self._tell_mask(number, drawn, answer, value["view"])
         return answer
 
     def _answer_similar(self, value: dict[str, Any], buffers: Any) -> Answer:
@@ -197,6 +197,12 @@ class RegionPicker(Widget):
         units = np.divide(maps, norms, out=np.zeros_like(maps), where=norms > 0)
         similarity = units @ units[int(value["row"]), int(value["column"])]
         return Answer(buffers=[np.ascontiguousarray(similarity, "<f4").tobytes()])
+
+    def _tell_mask(self, number: int, mask: PixelMask, weighed: Answer, view: str | None) -> None:
+        """Tell all views of a finished change, which one of them made or Python."""
+        told = {"number": number, "view": view, **weighed.value}
+        self.notify("mask", told, [encode_runs(mask), *weighed.buffers])
+        self.revision += 1
 
     def _mask_of(self, number: int) -> PixelMask:
         if number not in self._masks:

@@ -59,6 +59,7 @@ class Gated:
 module.search_iter = Gated
 panel
 """
+QUIET = "not any(t.name == 'vfs-panel' for t in threading.enumerate())"
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +86,17 @@ def notebook(open_notebook, setup):
 @pytest.fixture
 def canvas(notebook):
     """Return the canvas of the first image, with nothing highlighted."""
+    canvas = Canvas(notebook.page.locator("canvas.vfs-stage"), 64)
+    canvas.ready()
     notebook.kernel.execute("slow[0] = False; panel.number = 0")
-    notebook.kernel.execute("while gate.acquire(blocking=False): pass")
     expect(notebook.page.locator(".vfs-caption")).to_contain_text("photo")
+    canvas.ready()
     notebook.kernel.execute("panel.mask = None")
+    canvas.empty()
     expect(notebook.page.locator(".vfs-hit")).to_have_count(0)
-    yield Canvas(notebook.page.locator("canvas.vfs-stage"), 64)
+    notebook.kernel.wait_until(QUIET)  # a search that showing the image began
+    notebook.kernel.execute("while gate.acquire(blocking=False): pass")
+    yield canvas
     notebook.check()
 
 
@@ -156,7 +162,6 @@ def test_shared_images_are_marked_and_counted(notebook, canvas):
     expect(row(notebook).locator(".vfs-status")).to_contain_text(f"{shared / 5:.2f}")
 
 
-@pytest.mark.long  # on a busy machine the kernel may answer later than the widget waits
 def test_a_late_answer_is_not_shown_and_partial_results_are(notebook, canvas):
     notebook.kernel.execute("slow[0] = True")
     canvas.drag((10, 10), (20, 14))
@@ -351,7 +356,7 @@ def test_two_views_of_a_panel_and_a_kernel_that_ends_under_a_search(open_noteboo
     expect(views[0].get_by_role("button", name="Cancel")).to_be_disabled()
     expect(views[0].locator(".vfs-hit")).to_have_count(0)
     expect(views[0].locator("progress:visible")).to_have_count(0)
-    notebook.kernel.wait_until("not any(t.name == 'vfs-panel' for t in threading.enumerate())")
+    notebook.kernel.wait_until(QUIET)
 
     notebook.kernel.execute("slow[0] = False")
     canvases[1].drag((30, 20), (44, 30))

@@ -41,8 +41,10 @@ def notebook(open_notebook):
 @pytest.fixture
 def canvas(notebook):
     """Return the canvas with nothing highlighted and the brush chosen."""
-    notebook.kernel.execute("picker.mask = None")
     page = notebook.page
+    Canvas(page.locator("canvas.vfs-stage"), WIDE).ready()
+    notebook.kernel.execute("picker.mask = None")
+    Canvas(page.locator("canvas.vfs-stage"), WIDE).empty()
     expect(page.get_by_role("radio", name="Brush")).to_be_visible()
     page.get_by_role("radio", name="Brush").click()
     canvas = page.locator("canvas.vfs-stage")
@@ -182,7 +184,7 @@ def test_keyboard_alone(notebook, canvas):
 
 def test_the_wheel_sizes_the_brush_and_zooms_with_control(notebook, canvas):
     page, before = notebook.page, radius(notebook)
-    page.mouse.move(*canvas.at((80, 60)))
+    page.mouse.move(*canvas.at((80, 60))[0])
     page.mouse.wheel(0, -100)
     page.wait_for_function(
         "(r) => document.querySelector('[aria-label^=Radius]').value > r", arg=before
@@ -201,7 +203,7 @@ def test_the_wheel_sizes_the_brush_and_zooms_with_control(notebook, canvas):
 
 
 def test_touch_paints(notebook, canvas):
-    x, y = canvas.at((60, 60))
+    [(x, y)] = canvas.at((60, 60))
     session = notebook.page.context.new_cdp_session(notebook.page)
 
     def touch(kind, points):
@@ -221,6 +223,7 @@ def test_python_sets_a_mask_and_chooses_an_image(notebook, canvas):
     notebook.kernel.execute(
         "m = np.zeros((120, 160), bool); m[10:50, 20:70] = True; picker.mask = m"
     )
+    expect(canvas.locator).to_have_attribute("aria-description", "10 % is highlighted.")
     mask = finished(notebook, lambda: canvas.click((100, 80)))
     assert mask[10:50, 20:70].all()  # the browser painted onto it
     assert mask[80, 100]

@@ -1,6 +1,6 @@
 /** Requests to Python with ids, their answers, and what Python says unasked. */
 
-const PATIENCE = 4000; // ms without a word from the kernel before that is said
+const PATIENCE = 2000; // ms that an answer may take before the kernel is asked whether it is there
 
 /** The kernel that a request was sent to will never answer it. */
 export class KernelGone extends Error {}
@@ -40,7 +40,7 @@ export class Channel {
     const id = this.nextId++;
     const answer = new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.silence ??= setTimeout(() => this.onState("silent"), PATIENCE);
+      this.silence ??= setTimeout(() => this.probe(), PATIENCE);
       this.send(id, name, value, buffers);
     });
     answer.id = id;
@@ -72,7 +72,13 @@ export class Channel {
       if (message.kind === "answer") resolve({ value: message.value, buffers });
       else reject(new Error(message.message));
     }
-    if (this.waiting.size) this.silence ??= setTimeout(() => this.onState("silent"), PATIENCE);
+    if (this.waiting.size) this.silence ??= setTimeout(() => this.probe(), PATIENCE);
+  }
+
+  /** An answer takes long. That of a long search may; a kernel that does not hear is busy or gone. */
+  probe() {
+    this.silence = setTimeout(() => this.onState("silent"), PATIENCE);
+    this.send(this.nextId++, "ping", {}, []);
   }
 
   send(id, name, value, buffers) {
@@ -87,7 +93,7 @@ export class Channel {
   changed() {
     clearTimeout(this.silence);
     this.abandon();
-    this.silence = setTimeout(() => this.end(), PATIENCE / 2);
+    this.silence = setTimeout(() => this.end(), PATIENCE);
     this.send(this.nextId++, "ping", {}, []);
   }
 

@@ -10,6 +10,7 @@ export class Panel {
   constructor(channel, messages) {
     Object.assign(this, { channel, messages });
     this.asked = null; // the request whose answer belongs to what is highlighted now
+    this.running = null; // the request that Python works on and its image, of this view or another
     this.picker = new Picker(channel, messages, {
       onState: (state) => this.open(state),
       onImage: () => (this.exported || this.controls.live) && this.search(),
@@ -25,6 +26,8 @@ export class Panel {
     channel.on("partial", (value, buffers) => {
       if (value.request === this.asked) this.rows.partial(value, buffers);
     });
+    channel.on("searching", (value) => this.began(value));
+    channel.on("ended", ({ request }) => this.ended(request));
   }
 
   /** Make what depends on Python's state. */
@@ -43,6 +46,7 @@ export class Panel {
       changed: () => this.controls.live && this.picker.mask && this.search(),
     });
     this.place.replaceChildren(this.controls.el);
+    if (state.panel.searching) this.began(state.panel.searching);
   }
 
   /** Search for what is highlighted. An answer to an older question is not shown. */
@@ -50,13 +54,13 @@ export class Panel {
     if (!this.picker.mask) return;
     if (this.picker.mask.empty && !this.exported) {
       this.forget();
-      this.cancel();
+      if (this.running?.number === this.picker.number) this.cancel();
       return;
     }
-    const given = { number: this.picker.number, options: this.fixed ?? this.controls.options };
-    const answer = this.channel.request("search", given);
+    const { number } = this.picker;
+    const answer = this.channel.request("search", { number, options: this.fixed ?? this.controls.options });
     this.asked = answer.id;
-    this.controls?.busy(true);
+    this.began({ request: answer.id, number });
     this.controls?.found(false); // files hold what is shown, or nothing
     this.rows.wait();
     try {
@@ -69,25 +73,39 @@ export class Panel {
       if (answer.id !== this.asked) return;
       this.forget();
       if (!(error instanceof KernelGone)) this.messages.show("search", error.message);
+    } finally {
+      this.ended(answer.id);
     }
-    this.idle();
+    this.rows.rest();
   }
 
   /** What is shown does not belong to what is highlighted: take it away. */
   forget() {
     this.asked = null;
-    this.idle();
+    this.rows.rest();
     this.controls?.found(false);
     this.rows.clear();
   }
 
+  /** Stop the search that is running, of this view or another. */
   cancel() {
-    this.channel.request("cancel").catch(() => {});
+    if (this.running) this.channel.request("cancel", { request: this.running.request }).catch(() => {});
   }
 
-  /** Nothing is being searched for any more. */
-  idle() {
+  began(running) {
+    this.running = running;
+    this.controls?.busy(true);
+  }
+
+  ended(request) {
+    if (this.running?.request !== request) return; // another one runs
+    this.running = null;
     this.controls?.busy(false);
+  }
+
+  /** Nothing is being searched for any more: the kernel is gone. */
+  idle() {
+    this.ended(this.running?.request);
     this.rows.rest();
   }
 

@@ -30,7 +30,8 @@ export class Picker {
     this.tool = "brush";
     this.state = { radius: 10, maxRadius: 100, threshold: 0.5, opacity: 1, cells: false, grids: [], fills: [] };
     this.cell = null;
-    this.sending = false;
+    this.sent = null; // the mask that Python has not answered yet
+    this.unsent = []; // those that wait behind it, one of each image
     this.stage = new Stage();
     this.toolbar = new Toolbar({
       choose: (tool) => this.choose(tool),
@@ -48,7 +49,7 @@ export class Picker {
       this.toolbar.el, this.stage.el, this.caption, this.strip);
     this.listen();
     channel.on("mask", (value, buffers) => this.receiveMask(value, buffers));
-    channel.on("image", (value) => this.openImage(value.number));
+    channel.on("image", ({ number }) => number !== this.number && this.openImage(number));
     this.start();
   }
 
@@ -73,13 +74,17 @@ export class Picker {
     this.strip.replaceChildren(this.gallery.el);
   }
 
+  /** Show an image. Until it is there, nothing can be painted: strokes would be lost with it. */
   async openImage(number) {
     this.gallery?.select(number);
+    this.leaveImage();
+    const opening = (this.opening = {});
     this.number = number;
-    await this.attempt("picker", async () => {
+    const shown = await this.attempt("picker", async () => {
       const { value, buffers } = await this.channel.request("image", { number });
+      this.missed = null; // what was told before this answer is in it
       const image = await createImageBitmap(new Blob([buffers[0]], { type: value.type }));
-      if (this.number !== number || this.closed) return; // another one was chosen meanwhile
+      if (this.opening !== opening || this.closed) return true; // another one was chosen meanwhile
       this.mask = new Mask(value.width, value.height);
       this.mask.decode(words(buffers[1]));
       this.grids = Object.fromEntries(
@@ -93,16 +98,34 @@ export class Picker {
       this.stage.canvas.setAttribute(
         "aria-label", `${value.name || "Image"}: highlight a region. Arrow keys and space paint cells.`,
       );
-      this.tools[this.tool]?.cancel();
-      this.similarity = null;
-      this.cell = null;
-      this.weights = {};
+      this.stage.canvas.hidden = false;
       this.stage.open(image, this.mask);
-      this.refresh();
+      this.describe(this.mask.encode());
+      this.stage.canvas.setAttribute("aria-busy", "false");
+      this.takeWeights(value, buffers.slice(2));
       if (this.exported) this.showOnly();
-      else this.send(false);
       this.onImage();
+      if (this.missed) this.receiveMask(...this.missed);
+      return true;
     });
+    if (!shown && this.opening === opening) this.showNone();
+  }
+
+  /** The image chosen cannot be shown: neither is another one in its place. */
+  showNone() {
+    this.number = null;
+    this.stage.canvas.hidden = true;
+    this.caption.textContent = "";
+    this.onOther(false);
+  }
+
+  /** End what is going on with the image that is shown. */
+  leaveImage() {
+    this.tools[this.tool]?.cancel();
+    Object.assign(this, {
+      mask: null, history: null, similarity: null, cell: null, panning: null, dragging: undefined, missed: null,
+    });
+    this.stage.canvas.setAttribute("aria-busy", "true");
   }
 
   /** A saved page: there is no Python that could take a mask. */
@@ -163,9 +186,19 @@ export class Picker {
   }
 
   commit() {
-    const changed = this.history.add(this.mask.encode());
+    const runs = this.mask.encode();
+    const changed = this.history.add(runs);
+    this.describe(runs);
     this.refresh();
     if (changed) this.send(true);
+  }
+
+  /** Tell who does not see it how much is highlighted. */
+  describe(runs) {
+    const inside = runs.reduce((sum, run, number) => (number % 2 ? sum + run : sum), 0);
+    const percent = Math.round((100 * inside) / (this.mask.width * this.mask.height));
+    const text = inside ? `${percent || "Less than 1"} % is highlighted.` : "Nothing is highlighted.";
+    this.stage.canvas.setAttribute("aria-description", text);
   }
 
   restore(runs) {
@@ -173,15 +206,23 @@ export class Picker {
     this.mask.decode(runs);
     this.similarity = null;
     this.stage.repaint([0, 0, this.mask.width, this.mask.height]);
+    this.describe(runs);
     this.refresh();
     this.send(true);
   }
 
   /** Show what Python set, or another view painted. */
   receiveMask({ number, view, weights, note }, buffers) {
-    if (number !== this.number || view === this.view || !this.mask) return;
-    this.mask.decode(words(buffers[0]));
-    this.history.add(this.mask.encode());
+    if (number !== this.number || view === this.view) return;
+    if (!this.mask) {
+      this.missed = [{ number, view, weights, note }, buffers]; // its image is on its way
+      return;
+    }
+    if (this.sent === this.mask) return; // ours reaches Python later, and takes its place
+    const runs = words(buffers[0]);
+    this.mask.decode(runs);
+    this.history.add(runs);
+    this.describe(runs);
     this.stage.repaint([0, 0, this.mask.width, this.mask.height]);
     this.takeWeights({ weights, note }, buffers.slice(1));
     this.onOther(view === null);
@@ -189,23 +230,23 @@ export class Picker {
 
   /** Send the mask; while an answer is awaited only the newest waits behind it. */
   async send(done) {
-    this.unsent = { done: done || (this.unsent?.done ?? false) };
-    if (this.sending) return;
-    this.sending = true;
-    while (this.unsent && !this.closed) {
-      const { done: final } = this.unsent;
-      this.unsent = null;
-      const { number } = this;
+    const { number, mask } = this;
+    const last = this.unsent.at(-1);
+    if (last?.mask === mask) last.done ||= done;
+    else this.unsent.push({ number, mask, done });
+    if (this.sent) return;
+    while (this.unsent.length && !this.closed) {
+      const next = this.unsent.shift();
+      this.sent = next.mask;
       await this.attempt("mask", async () => {
-        const runs = this.mask.encode();
-        const given = { number, done: final, view: this.view };
-        const answer = this.channel.request("mask", given, [runs.buffer]);
-        this.onMask(final);
+        const given = { number: next.number, done: next.done, view: this.view };
+        const answer = this.channel.request("mask", given, [next.mask.encode().buffer]);
+        if (next.mask === this.mask) this.onMask(next.done);
         const { value, buffers } = await answer;
-        if (number === this.number) this.takeWeights(value, buffers);
+        if (next.mask === this.mask) this.takeWeights(value, buffers);
       });
     }
-    this.sending = false;
+    this.sent = null;
   }
 
   takeWeights({ weights, note }, buffers) {
@@ -219,12 +260,12 @@ export class Picker {
 
   /** Start filling from a cell: Python tells how similar all others are. */
   async fillFrom(cell, erase) {
-    const { number } = this;
-    const before = this.mask.encode();
+    const { number, mask } = this;
+    const before = mask.encode();
     await this.attempt("similar", async () => {
       const given = { number, grid: this.state.grid, row: cell[0], column: cell[1] };
       const { buffers } = await this.channel.request("similar", given);
-      if (number !== this.number) return;
+      if (mask !== this.mask) return;
       const values = floats(buffers[0]);
       this.similarity = { cell, values, erase, before };
       this.fill();
