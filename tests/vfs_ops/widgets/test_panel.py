@@ -25,10 +25,13 @@ class Browser:
 
     def __init__(self, panel, monkeypatch):
         self.panel, self.heard, self.ended = panel, {}, threading.Event()
+        self.events = []
         monkeypatch.setattr(panel, "send", self._hear)
 
     def _hear(self, message, buffers=()):
-        if message["kind"] != "event":
+        if message["kind"] == "event":
+            self.events.append((message["name"], message["value"]))
+        else:
             self.heard[message["id"]] = (message, list(buffers))
             self.ended.set()
 
@@ -198,19 +201,59 @@ class Endless:
         self._stop.set()
 
     def __iter__(self):
-        self._started.set()
+        self._started.release()
         assert self._stop.wait(60)
         return iter(())
 
 
+def test_views_are_told_what_runs_and_cancel_names_what_it_ends(panel, mask, monkeypatch):
+    browser = Browser(panel, monkeypatch)
+    started = threading.Semaphore(0)
+
+    class Run(Endless):
+        def __init__(self, *args, **options):
+            super().__init__(started)
+
+    monkeypatch.setattr("vfs_ops.widgets.panel.search_iter", Run)
+    browser.highlight(mask)
+    options = {"k": 4, "unique_by": None, "where": []}
+
+    def begin(request):
+        value = {"number": 0, "options": options}
+        panel._receive(
+            panel, {"kind": "request", "id": request, "name": "search", "value": value}, []
+        )
+        assert started.acquire(timeout=60)
+
+    begin(5)
+    running = {"request": 5, "number": 0}
+    assert browser.ask("state")[0]["value"]["panel"]["searching"] == running
+    browser.ended.clear()
+    begin(6)  # takes the place of 5
+    assert browser.ended.wait(60)
+    assert browser.heard[5][0]["value"]["cancelled"]
+    assert panel.searches == 0
+    browser.ask("cancel", {"request": 5}, request=7)  # came late: it is not meant for 6
+    running = {"request": 6, "number": 0}
+    assert browser.ask("state", request=8)[0]["value"]["panel"]["searching"] == running
+    assert 6 not in browser.heard
+    browser.ask("cancel", {"request": 6}, request=9)
+    while panel.searches == 0:
+        threading.Event().wait(0.01)
+    assert browser.heard[6][0]["value"]["cancelled"]
+    assert browser.ask("state", request=10)[0]["value"]["panel"]["searching"] is None
+    told = [(name, value["request"]) for name, value in browser.events if name != "mask"]
+    assert told == [("searching", 5), ("searching", 6), ("ended", 5), ("ended", 6)]
+
+
 def test_a_newer_search_ends_the_older():
-    searcher, started, outcomes = Searcher(), threading.Event(), []
+    searcher, started, outcomes = Searcher(), threading.Semaphore(0), []
     first = searcher.start(
         {"a": lambda: Endless(started), "b": lambda: pytest.fail("never begun")},
         lambda name, part: None,
         outcomes.append,
     )
-    assert started.wait(60)
+    assert started.acquire(timeout=60)
     second = searcher.start({}, lambda name, part: None, outcomes.append)
     first.join(60)
     second.join(60)

@@ -1,5 +1,8 @@
 """RegionPicker's Python side, without a browser."""
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,6 +62,48 @@ def test_a_mask_from_the_browser(sent):
     np.testing.assert_array_equal(picker.mask, mask)
     wrong = ask(picker, sent, "mask", {**given, "number": 1}, [memoryview(encode_runs(mask))])
     assert "a mask of 3200 pixels came" in wrong[0]["message"]
+
+
+def test_an_image_comes_with_its_mask_and_the_weights_of_it(sent):
+    picker = RegionPicker(PHOTO, cells=CELLS)
+    mask = np.zeros((40, 80), bool)
+    mask[10:20, 20:60] = True
+    picker.mask = mask
+    message, (picture, runs, weights) = ask(picker, sent, "image", {"number": 0})
+    assert message["value"]["weights"] == ["cells"]
+    assert picture.startswith(b"\xff\xd8")
+    assert runs == encode_runs(mask)
+    shown = np.frombuffer(weights, np.uint8).reshape(4, 4) / np.float32(255)
+    np.testing.assert_array_equal(shown, picker.weights())
+
+
+def test_views_hear_of_masks_in_the_order_in_which_they_were_set(sent):
+    """Cells run on one thread, requests on another: the last one told is the one kept."""
+    picker = RegionPicker(np.zeros((8, 8, 3), np.uint8))
+
+    def paint(row):
+        for column in range(60):
+            mask = np.zeros((8, 8), bool)
+            mask[row, column % 8] = True
+            if row:
+                picker.mask = mask
+            else:
+                given = {"number": 0, "done": True, "view": "v"}
+                ask(picker, sent, "mask", given, [memoryview(encode_runs(mask))])
+
+    threads = [threading.Thread(target=paint, args=(row,)) for row in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    told = [message for message in sent if message[0]["kind"] == "event"]
+    assert len(told) == picker.revision == 240
+    assert told[-1][1][0] == encode_runs(picker.mask)
 
 
 def test_each_image_keeps_its_mask(sent):
