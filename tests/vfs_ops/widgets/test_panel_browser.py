@@ -39,11 +39,12 @@ extractor = Picky(make_extractor().model, ['0', '2'], device='cpu')
 panel = SearchPanel(caches, [photo, thin], names=['photo', 'thin'], extractor=extractor,
                     rows=[4], k=5)
 real = module.search_iter
-gate, slow = threading.Semaphore(0), [False]
+gate, slow, begun = threading.Semaphore(0), [False], []
 class Gated:
     'A search that waits at a gate before each shard, unless it is cancelled.'
     def __init__(self, *args, **options):
         self.run, self.stop = real(*args, **options), threading.Event()
+        begun.append(self)
     def __enter__(self): return self
     def __exit__(self, *error): self.run.close()
     def cancel(self):
@@ -172,8 +173,9 @@ def test_a_late_answer_is_not_shown_and_partial_results_are(notebook, canvas):
     expect(notebook.page.get_by_role("button", name="CSV", exact=True)).to_be_disabled()
     expect(row(notebook, 1).locator(".vfs-hint")).to_have_text("Searching…")
     notebook.screenshot("panel-partial", notebook.page.locator(".vfs-search"))
-    before = notebook.kernel.evaluate("panel.searches")
+    before, runs = notebook.kernel.evaluate("(panel.searches, len(begun))")
     canvas.drag((40, 40), (50, 44))  # another question: the first is cancelled and forgotten
+    notebook.kernel.wait_until(f"len(begun) > {runs}")
     notebook.kernel.execute("slow[0] = False")
     notebook.kernel.wait_until(f"panel.searches > {before}")
     expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
