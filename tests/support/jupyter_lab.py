@@ -21,7 +21,7 @@ from jupyter_client import BlockingKernelClient
 from jupyter_core.utils import ensure_event_loop
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60
+START_SECONDS = 150
 _OVERRIDES = {
     "@jupyterlab/apputils-extension:notification": {
         "checkForUpdates": False,
@@ -147,6 +147,7 @@ def running_lab(folder):
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
         "--expose-app-in-browser",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",  # the other one asks PyPI
         f"--LabApp.app_settings_dir={places['app']}",
         *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         f"--IdentityProvider.token={token}",

@@ -7,6 +7,16 @@ tests come last in their session, as the name of their folder sees to.
 import pytest
 import requirements
 
+FIRST_SECONDS = 600
+"""For a test on a busy machine that starts JupyterLab, Chromium and a kernel before it begins."""
+
+
+def pytest_collection_modifyitems(items):
+    """Give tests of the browser time for what they start."""
+    for item in items:
+        if {"browser", "lab"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(FIRST_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
