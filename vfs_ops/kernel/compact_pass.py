@@ -164,17 +164,18 @@ def _window_products(group: Group, tile: Tile, scratch: Scratch) -> torch.Tensor
     planes, scales = tile.values.flatten(0, 1).unbind(), tile.scales.flatten(0, 1)
     parts = group.parts.permute(1, 0, 2, 3).flatten(1, 2)  # (cell, part · query, channel)
     columns = parts.transpose(1, 2).unbind()
-    zeros = tile.zero * parts.sum(dim=2, dtype=torch.int32)[:, None]
+    zeros = tile.zero * parts.sum(dim=2, dtype=torch.int32).T[..., None]
     low = torch.tensor([[1.0], [1 / LOW_STEPS]], dtype=torch.float32)
-    steps = (low * group.steps[:, None]).flatten(1)[:, None]
+    steps = (low * group.steps[:, None]).flatten(1).T[..., None]
     sums = scratch.take("sums", (queries, *group.offsets, rows), torch.float32)
     made = scratch.take("compact products", (cells, rows, 2 * queries), torch.int32)
-    outputs = made.unbind()
+    turned = scratch.take("compact columns", (2 * queries, cells, rows), torch.int32)
+    products, outputs = turned.view(torch.float32), made.unbind()
     for y, x in group.windows:
         places = group.places((y, x), across)
         for place, column, output in zip(places, columns, outputs, strict=True):
             torch._int_mm(planes[place], column, out=output)
-        products = made.view(torch.float32).copy_(made.add_(zeros))
-        products.mul_(scales[places][..., None]).mul_(steps)
-        sums[:, y, x] = products.sum(dim=0).view(rows, 2, queries).sum(dim=1).T
+        turned.copy_(made.permute(2, 0, 1)).add_(zeros)
+        products.copy_(turned).mul_(scales[places]).mul_(steps)
+        torch.sum(products.sum(dim=1).view(2, queries, rows), dim=0, out=sums[:, y, x])
     return sums

@@ -10,7 +10,7 @@ its implementation. Where a norm is zero the score is 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -107,35 +107,33 @@ def exact_scores(
     cells = features.reshape(-1, channels)
     begin = (image * rows + y) * columns + x
     steps = pattern.cells[:, 0] * columns + pattern.cells[:, 1]
-    scores = np.empty(len(image))
-    for part in _parts(pattern, len(image)):
-        scores[part] = _score(pattern, cells[begin[part, None] + steps])
-    return scores
+    return _scores(pattern, len(image), lambda part: cells[begin[part, None] + steps])
 
 
 def window_scores(pattern: Pattern, stored: NDArray[np.floating]) -> NDArray[np.float64]:
     """Score windows whose kept cells are given, shape (window, cell, channel)."""
-    scores = np.empty(len(stored))
-    for part in _parts(pattern, len(stored)):
-        scores[part] = _score(pattern, stored[part])
-    return scores
+    return _scores(pattern, len(stored), lambda part: stored[part])
 
 
-def _parts(pattern: Pattern, windows: int) -> Iterator[slice]:
-    at_once = max(1, _ELEMENTS_AT_ONCE // pattern.products.size)
+def _scores(
+    pattern: Pattern, windows: int, kept: Callable[[slice], NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    """Score windows, given a function that returns the kept cells of some of them."""
+    shape = pattern.products.shape
+    at_once = max(1, min(windows, _ELEMENTS_AT_ONCE // pattern.products.size))
+    vectors, products = np.empty((2, at_once, *shape))  # new memory for each step takes longer
+    similarity, energy = np.empty((2, windows, shape[0]))
     for start in range(0, windows, at_once):
-        yield slice(start, start + at_once)
-
-
-def _score(pattern: Pattern, stored: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Score windows whose kept cells are given, shape (window, cell, channel)."""
-    vectors = np.ascontiguousarray(stored, np.float64)
-    similarity = (vectors * pattern.products).sum(axis=2)
-    energy = (vectors * vectors).sum(axis=2) * pattern.squared
-    numerator, squared_norm = np.zeros(len(vectors)), np.zeros(len(vectors))
-    for cell in range(len(pattern.squared)):
+        part = slice(start, min(start + at_once, windows))
+        some, made = vectors[: part.stop - start], products[: part.stop - start]
+        some[:] = kept(part)
+        np.multiply(some, pattern.products, out=made).sum(axis=2, out=similarity[part])
+        np.multiply(some, some, out=made).sum(axis=2, out=energy[part])
+    energy *= pattern.squared
+    numerator, squared_norm = np.zeros(windows), np.zeros(windows)
+    for cell in range(shape[0]):
         numerator += similarity[:, cell]
         squared_norm += energy[:, cell]
-    scores = np.zeros(len(vectors))
+    scores = np.zeros(windows)
     np.divide(numerator, np.sqrt(squared_norm), out=scores, where=squared_norm > 0)
     return np.clip(scores, -1.0, 1.0)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Block, Part, Scratch, tensor_of
+from vfs_ops.kernel.candidates import Images
 from vfs_ops.kernel.compact_pass import compact_errors, compact_scores
-from vfs_ops.kernel.deciding import Images, Proposed, decide
+from vfs_ops.kernel.deciding import Proposed, decide
 from vfs_ops.kernel.exact import Pattern, exact_scores
 from vfs_ops.kernel.float_pass import float_errors, float_scores
 from vfs_ops.kernel.spreading import spread

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import zarr
-from google_crc32c import value as crc32c
+from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import make_plan, random_maps
@@ -112,6 +112,30 @@ def test_every_single_byte_change_of_a_chunk_is_found_by_its_checksum(codec):
         damaged[place] ^= 0x10
         with pytest.raises(DamagedError, match="checksum"):
             decode_features(bytes(damaged), 30, plan, "shard 7", checksums)
+
+
+def test_checksums_are_crc_32c():
+    with pytest.raises(DamagedError, match="has 9 bytes"):  # its checksum is right
+        decode_chunk(b"123456789", 0xE3069283, make_plan(), "s")  # RFC 3720's polynomial
+    with pytest.raises(DamagedError, match="checksum"):
+        decode_chunk(b"123456789", 0xCBF43926, make_plan(), "s")  # CRC-32
+
+
+def test_checksums_are_those_of_zarrs_codec():
+    plan, store = make_plan(), MemoryStore()
+    features = random_maps(plan, plan.images_per_shard)
+    chunks = (plan.images_per_chunk, *plan.image_shape)
+    zarr.create_array(
+        store,
+        shape=features.shape,
+        chunks=chunks,
+        dtype=plan.dtype,
+        compressors=zarr.codecs.Crc32cCodec(),
+    )[:] = features
+    count = plan.images_per_shard // plan.images_per_chunk
+    theirs = [store._store_dict[f"c/{number}/0/0/0"].to_bytes() for number in range(count)]
+    ours = chunk_checksums(encode_features(features, plan), len(features), plan, "s")
+    assert ours == tuple(int.from_bytes(chunk[-4:], "little") for chunk in theirs)
 
 
 @given(st.binary(max_size=300))

@@ -11,9 +11,19 @@ from kernel_cases import block_of, close_calls, find, parts_of, problems, same
 from oracle import naive_score, naive_search
 
 from vfs_ops.errors import QueryError
-from vfs_ops.kernel import batches, compact, compact_pass, deciding, float_pass, scoring, spreading
+from vfs_ops.kernel import (
+    batches,
+    candidates,
+    compact,
+    compact_pass,
+    deciding,
+    float_pass,
+    scoring,
+    spreading,
+)
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Part, Scratch
+from vfs_ops.kernel.candidates import Images
 from vfs_ops.kernel.compact_pass import CompactErrors
 from vfs_ops.kernel.exact import Pattern, exact_scores
 from vfs_ops.kernel.scoring import all_scores, best_of_parts, best_scores
@@ -31,7 +41,9 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compact, "_LEAST_ROWS", 2)
     patch.setattr(batches, "_COLUMNS_AT_ONCE", 12)
     patch.setattr(deciding, "_IMAGES_AT_ONCE", 3)
-    patch.setattr(deciding, "_IMAGES_OF_ONE_THREAD", range(1, 3))
+    patch.setattr(candidates, "_LEAST_IMAGES", 1)
+    patch.setattr(candidates, "_VALUES_TAKEN", 64)
+    patch.setattr(candidates, "_VALUES_AT_ONCE", 16)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -243,13 +255,13 @@ def test_buffers_are_used_again(form: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def count_windows(patch: pytest.MonkeyPatch, scored: list[int]) -> None:
     """Note the number of each image of which one window is scored again."""
-    windows = deciding.Images.windows
+    windows = Images.windows
 
     def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
         scored.extend(numbers.tolist())
         return windows(self, query, numbers, *others)
 
-    patch.setattr(deciding.Images, "windows", counting)
+    patch.setattr(Images, "windows", counting)
 
 
 def test_copies_of_an_image_are_not_all_scored_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,13 +299,13 @@ def test_images_with_several_windows_that_may_be_best_are_scored_whole(
     pattern, features = close_calls()
     features[:, 1:3] = features[:, 4:6]  # the same window twice, first where y is lower
     scored: list[int] = []
-    exact = deciding.Images.exact
+    exact = Images.exact
 
     def counting(self: Any, query: Batch, numbers: np.ndarray, *others: Any) -> Best:
         scored.extend(numbers.tolist())
         return exact(self, query, numbers, *others)
 
-    monkeypatch.setattr(deciding.Images, "exact", counting)
+    monkeypatch.setattr(Images, "exact", counting)
     [best] = find(features, [pattern], 5, form)
     scores = all_scores(pattern, features)
     first = scores.reshape(len(features), -1).argmax(axis=1)[best.image]
