@@ -2,6 +2,7 @@
 
 from catalog.about import About, Licences
 from catalog.contents import Contents, list_entries, list_versions, read_contents
+from catalog.copies import Copies, check_copies, copy_entries
 from catalog.entries import Entry
 from catalog.index import rebuild_index
 from catalog.listing import find_all
@@ -15,11 +16,14 @@ from catalog.registration import describe, register_cache, register_dataset
 __all__ = [
     "About",
     "Contents",
+    "Copies",
     "DeprecatedWarning",
     "Entry",
     "Licences",
     "Located",
     "Published",
+    "check_copies",
+    "copy_entries",
     "deprecate",
     "describe",
     "find",

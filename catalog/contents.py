@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from catalog.entries import Entry, EntryType, entry_key
-from catalog.marks import Alias, Deprecation
+from catalog.marks import Alias, AnyMark, Deprecation, Mark
 from catalog.records import Record, read_records
 from vfs_ops.errors import VfsError
 from vfs_ops.identity.canonical import check_name
@@ -18,7 +19,7 @@ class Contents:
     """What a catalog holds."""
 
     entries: tuple[Entry, ...]
-    """The newest version of every name, datasets before caches, by name; a name whose newest
+    """What `latest` means of every name, datasets before caches, by name; a name whose last
     version cannot be read is not among them."""
     problems: tuple[VfsError, ...]
     """Why records, of whatever version, cannot be read; each names the record."""
@@ -28,6 +29,14 @@ class Contents:
     """By type and name: the aliases in force."""
     deprecations: Mapping[str, Deprecation]
     """By the key of the entry."""
+
+    def in_force(self, mark: AnyMark) -> AnyMark | None:
+        """Return the mark that says now what another one would say anew."""
+        if isinstance(mark, Alias):
+            found: Mark | None = self.aliases.get((mark.type, mark.name), {}).get(mark.alias)
+        else:
+            found = self.deprecations.get(entry_key(mark.type, mark.name, mark.version))
+        return cast("AnyMark | None", found)
 
 
 def read_contents(workspace: Workspace) -> Contents:
@@ -45,7 +54,7 @@ def read_contents(workspace: Workspace) -> Contents:
 
 def contents_of(records: Iterable[Record]) -> Contents:
     """Gather records, in their order, to what they say together."""
-    newest: dict[tuple[EntryType, str], Entry | None] = {}
+    named: dict[tuple[EntryType, str], list[Record]] = {}
     versions, problems = [], []
     aliases: dict[tuple[EntryType, str], dict[str, Alias]] = {}
     deprecations: dict[str, Deprecation] = {}
@@ -53,7 +62,7 @@ def contents_of(records: Iterable[Record]) -> Contents:
         found = record.found
         mark, kind, name, _ = record.place
         if mark == "entry" and name:
-            newest[kind, name] = found if isinstance(found, Entry) else None
+            named.setdefault((kind, name), []).append(record)
         if isinstance(found, Entry):
             versions.append(found)
         elif isinstance(found, Alias):
@@ -62,8 +71,24 @@ def contents_of(records: Iterable[Record]) -> Contents:
             deprecations[entry_key(kind, name, found.version)] = found
         else:
             problems.append(found)
-    entries = tuple(entry for entry in newest.values() if entry is not None)
+    latest = (latest_of(own).found for own in named.values())
+    entries = tuple(found for found in latest if isinstance(found, Entry))
     return Contents(entries, tuple(problems), tuple(versions), aliases, deprecations)
+
+
+def latest_of(records: Sequence[Record]) -> Record:
+    """Return the record that a name alone means: that of the highest `Entry.rank`.
+
+    Parameters
+    ----------
+    records
+        Those of the entries of one name, in their order; at least one. If the last of them cannot
+        be read, it is the one: nobody knows what it would come after.
+    """
+    ranks = [(r.found.rank, r) for r in records if isinstance(r.found, Entry)]
+    if records[-1] is not (ranks[-1][1] if ranks else None):
+        return records[-1]
+    return max(ranks, key=lambda ranked: ranked[0])[1]
 
 
 def list_entries(workspace: Workspace, kind: EntryType | None = None) -> list[Entry]:

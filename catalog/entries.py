@@ -22,7 +22,7 @@ class Entry:
     type: EntryType
     name: str
     version: int
-    """From 1, without gaps."""
+    """From 1; without gaps, but for copies of some versions of another workspace."""
     id: str
     """Dataset id or cache id."""
     created: str
@@ -56,6 +56,21 @@ class Entry:
     def key(self) -> str:
         """The key of the record."""
         return entry_key(self.type, self.name, self.version)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What orders the versions of a name; the highest is `latest`.
+
+        A cache of a newer version of its dataset comes after those of older ones, whenever it was
+        built; then the number counts.
+        """
+        of_dataset = self.facts["dataset"]["version"] if self.type == "cache" else 0
+        return of_dataset, self.version
+
+    @property
+    def meaning(self) -> tuple[str, str]:
+        """What is registered: the id, and for a cache that of the dataset it is shown with."""
+        return self.id, self.facts["dataset"]["id"] if self.type == "cache" else self.id
 
     @property
     def reference(self) -> str:

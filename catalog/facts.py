@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from vfs_ops.identity.canonical import check_name
 
 if TYPE_CHECKING:
     from vfs_ops.caches.cache import Cache
@@ -21,9 +20,10 @@ def dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def cache_facts(cache: Cache, dataset_name: str, split: str) -> dict[str, Any]:
+def cache_facts(cache: Cache, shown: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts of a cache.
 
+    ``dataset`` is `shown`: name, id, split and version of the dataset that the cache is shown with.
     ``recipe`` is the document whose digest is the cache's id: model, weights fingerprint, layer,
     every step of the preprocessing, precision, stored dtype, origin. ``checksum`` is the SHA-256 of
     ``complete.json``, which holds the digests of all else. ``grid`` is in cells, ``stride`` in
@@ -34,7 +34,7 @@ def cache_facts(cache: Cache, dataset_name: str, split: str) -> dict[str, Any]:
     plan, extractor = cache.plan, cache.spec.extractor
     height, width = extractor.preprocessing.input_size
     return {
-        "dataset": {"name": check_name(dataset_name), "id": cache.dataset.id, "split": split},
+        "dataset": dict(shown),
         "images": cache.count,
         "unreadable": len(cache.invalid),
         "model": extractor.model,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from catalog.contents import Contents, contents_of, read_contents
+from catalog.contents import Contents, contents_of, latest_of, read_contents
 from catalog.entries import Entry, EntryType
 from catalog.marks import LATEST, Deprecation
 from catalog.records import Record, read_records
@@ -68,7 +68,8 @@ def find(workspace: Workspace, reference: str, kind: EntryType | None = None) ->
     Parameters
     ----------
     reference
-        A name or ``name@latest`` (its newest version), ``name@3`` (that version),
+        A name or ``name@latest`` (its newest version; of a cache, that of the newest version of its
+        dataset), ``name@3`` (that version),
         ``name@team-default`` (where that alias stands now), an id, or the first six or more digits
         of one.
     kind
@@ -148,7 +149,7 @@ def _named(
     if tail not in ("", LATEST):
         wanted = tail if alias is None else str(alias.version)
         own = [record for record in own if str(record.place[3]) == wanted]
-    return own[-1] if own else None
+    return latest_of(own) if own else None
 
 
 def _locate_id(workspace: Workspace, reference: str, kind: EntryType | None) -> Located:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from catalog.contents import contents_of
 from catalog.entries import EntryType
 from catalog.index import rebuild_index
 from catalog.lookup import find
-from catalog.marks import MOST_REASON, Alias, Deprecation, check_alias_name, encode
-from catalog.records import Record, read_records
+from catalog.marks import MOST_REASON, Alias, AnyMark, Deprecation, check_alias_name
+from catalog.records import read_records
 from catalog.registration import now, user
 from vfs_ops.errors import SpecError
 from vfs_ops.identity.canonical import check_name
@@ -31,17 +32,10 @@ def set_alias(workspace: Workspace, kind: EntryType, name: str, alias: str, vers
     """
     check_alias_name(alias)
     find(workspace, f"{check_name(name)}@{version}", kind)
-    while True:
-        records = read_records(workspace, kind, name)
-        known = contents_of(records).aliases.get((kind, name), {}).get(alias)
-        if known is not None and known.version == version:
-            rebuild_index(workspace)  # whoever wrote the record may have been killed before
-            return known
-        number = _next_number(records, "aliases")
-        mark = Alias(kind, name, number, alias, version, now(), user())
-        if workspace.create(mark.key, encode(mark)):
-            rebuild_index(workspace)
-            return mark
+    mark = Alias(type=kind, name=name, version=version, alias=alias, created=now(), by=user())
+    written = write_mark(workspace, mark)
+    rebuild_index(workspace)  # whoever wrote the record may have been killed before
+    return written
 
 
 def deprecate(
@@ -76,31 +70,45 @@ def deprecate(
         raise SpecError(f"{entry.reference} cannot succeed itself; name another version")
     if len(reason) > MOST_REASON:
         raise SpecError(f"the reason has {len(reason)} characters; {MOST_REASON} are allowed")
-    while True:
-        records = read_records(workspace, kind, entry.name)
-        known = contents_of(records).deprecations.get(entry.key)
-        if known is not None and (known.reason, known.successor) == (reason, follows):
-            rebuild_index(workspace)
-            return known
-        number = _next_number(records, "deprecations")
-        mark = Deprecation(kind, entry.name, number, entry.version, reason, follows, now(), user())
-        if workspace.create(mark.key, encode(mark)):
-            rebuild_index(workspace)
-            return mark
+    mark = Deprecation(
+        type=kind,
+        name=entry.name,
+        version=entry.version,
+        created=now(),
+        by=user(),
+        reason=reason,
+        successor=follows,
+    )
+    written = write_mark(workspace, mark)
+    rebuild_index(workspace)  # whoever wrote the record may have been killed before
+    return written
 
 
-def _next_number(records: list[Record], mark: str) -> int:
-    """Return the number that a name's next alias or deprecation has.
+def write_mark(workspace: Workspace, mark: AnyMark) -> AnyMark:
+    """Write a mark under the next number, unless the one in force says the same; no index.
+
+    Returns
+    -------
+    Alias or Deprecation
+        The one in force, with its number.
 
     Raises
     ------
     SpecError
-        If there is none left: keys hold five digits.
+        If there is no number left: keys hold five digits.
     """
-    number = 1 + max((r.place[3] for r in records if r.place[0] == mark), default=0)
-    if number > MOST_RECORDS:
-        raise SpecError(
-            f"record {MOST_RECORDS} of {mark} is there already, and no more can be numbered; "
-            "register the entry under another name"
-        )
-    return number
+    while True:
+        records = read_records(workspace, mark.type, mark.name)
+        known = contents_of(records).in_force(mark)
+        if known is not None and known.said == mark.said:
+            return known
+        taken = [record.place[3] for record in records if record.place[0] == mark.folder]
+        number = 1 + max(taken, default=0)
+        if number > MOST_RECORDS:
+            raise SpecError(
+                f"record {MOST_RECORDS} of {mark.folder} is there already, and no more can be "
+                "numbered; register the entry under another name"
+            )
+        numbered = replace(mark, number=number)
+        if workspace.create(numbered.key, numbered.encode()):
+            return numbered

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from catalog.entries import Entry, EntryType, entry_key
-from catalog.marks import Alias, Deprecation, mark_key
+from catalog.entries import Entry, EntryType
+from catalog.marks import Alias, Deprecation
 from vfs_ops.errors import (
     AccessError,
     DamagedError,
@@ -39,8 +39,8 @@ _KEY: Final = re.compile(
 )
 _READERS: Final[dict[str | None, Callable[[object, str], Entry | Alias | Deprecation]]] = {
     None: Entry.from_document,
-    "aliases": Alias.from_document,
-    "deprecations": Deprecation.from_document,
+    Alias.folder: Alias.from_document,
+    Deprecation.folder: Deprecation.from_document,
 }
 _AT_ONCE: Final = 16
 
@@ -148,12 +148,11 @@ def _read_all(workspace: Workspace) -> list[Record]:
 
 
 def _walk_name(workspace: Workspace, kind: EntryType, name: str) -> list[FileStat]:
-    keys = (entry_key(kind, name, 1), *(mark_key(m, kind, name, 1) for m in _MARKS))
-    folders = [key.rpartition("/")[0] for key in keys]
+    folders = [
+        f"catalog/{kind}s/{name}",
+        *(mark.place(kind, name) for mark in (Alias, Deprecation)),
+    ]
     return [s for folder in folders for s in workspace.walk(folder) if _KEY.fullmatch(s.path)]
-
-
-_MARKS: Final = ("alias", "deprecation")
 
 
 def _read_listed(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +49,8 @@ def register_dataset(
     InvalidNameError
         If the name cannot be one.
     """
-    check_name(name)
-    built = {"by": user() if built_by is None else built_by, "flow_run": flow_run}
     facts = dataset_facts(dataset)
+    built = _built(built_by, flow_run)
     return _register(workspace, "dataset", name, dataset.id, facts, about, built)
 
 
@@ -65,6 +66,9 @@ def register_cache(
 ) -> Entry:
     """Register a cache under a name; nothing is written if its newest version says the same.
 
+    That is its newest version for the same version of the dataset. A cache of an older version of
+    the dataset gets a number like any other, and does not become `latest`.
+
     Parameters
     ----------
     dataset_name
@@ -79,11 +83,11 @@ def register_cache(
         If a name cannot be one.
     """
     check_name(name)
-    said = _said_of_dataset(workspace, check_name(dataset_name), cache.dataset.id)
-    facts = cache_facts(cache, dataset_name, said.split)
+    shown, terms = _of_dataset(workspace, check_name(dataset_name), cache.dataset.id)
+    facts = cache_facts(cache, shown)
     if about is None and not read_records(workspace, "cache", name):
-        about = About(split=said.split, licences=said.licences)
-    built = {"by": user() if built_by is None else built_by, "flow_run": flow_run}
+        about = About(split=shown["split"], licences=terms)
+    built = _built(built_by, flow_run)
     return _register(workspace, "cache", name, cache.id, facts, about, built)
 
 
@@ -95,17 +99,14 @@ def describe(workspace: Workspace, kind: EntryType, name: str, about: About) -> 
     NotFoundError
         If there is no such name.
     """
-    while True:
-        newest = find(workspace, check_name(name), kind)
-        said = _said_anew(newest.about, about)
-        if newest.about == said:
-            rebuild_index(workspace)
-            return newest
-        built = {**newest.built, "by": user()}
-        number = newest.version + 1  # of that very version: a newer one is looked at anew
-        entry = Entry(kind, name, number, newest.id, now(), newest.facts, said, built)
-        if _create(workspace, entry):
-            return entry
+    check_name(name)
+
+    def say(_: Sequence[Entry], number: int) -> Entry:
+        newest = find(workspace, name, kind)
+        said, built = _said_anew(newest.about, about), {**newest.built, "by": user()}
+        return replace(newest, version=number, created=now(), about=said, built=built)
+
+    return _append(workspace, kind, name, say)
 
 
 def user() -> str:
@@ -121,14 +122,25 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _said_of_dataset(workspace: Workspace, name: str, identity: str) -> About:
-    """Return what the newest entry of this very dataset says; nothing if it has none."""
+def _built(built_by: str | None, flow_run: str | None) -> dict[str, str | None]:
+    return {"by": user() if built_by is None else built_by, "flow_run": flow_run}
+
+
+def _of_dataset(workspace: Workspace, name: str, identity: str) -> tuple[dict[str, Any], Licences]:
+    """Return what a cache's facts say of its dataset, and the licence of the images.
+
+    Both from the newest entry of this very dataset; its version is the one since which the name
+    has meant it, so that saying more of a dataset makes no newer dataset.
+    """
     versions = list_versions(workspace, "dataset", name)
-    entry = next((entry for entry in reversed(versions) if entry.id == identity), None)
-    if entry is None:
-        return About()
-    said = About.of(entry.about)
-    return About(split=said.split, licences=Licences(images=said.licences.images))
+    while versions and versions[-1].id != identity:
+        versions.pop()
+    if not versions:
+        return {"name": name, "id": identity, "split": "", "version": 0}, Licences()
+    said = About.of(versions[-1].about)
+    *_, first = itertools.takewhile(lambda entry: entry.id == identity, reversed(versions))
+    shown = {"name": name, "id": identity, "split": said.split, "version": first.version}
+    return shown, Licences(images=said.licences.images)
 
 
 def _said_anew(before: Mapping[str, Any], about: About) -> Mapping[str, Any]:
@@ -147,21 +159,49 @@ def _register(
     about: About | None,
     built: Mapping[str, Any],
 ) -> Entry:
+    def say(entries: Sequence[Entry], number: int) -> Entry:
+        entry = Entry(kind, name, number, identity, now(), facts, {}, built)
+        if not entries:
+            return replace(entry, about=(about or About()).document())
+        before = (_last_beside(entries, entry) or max(entries, key=lambda known: known.rank)).about
+        return replace(entry, about=before if about is None else _said_anew(before, about))
+
+    return _append(workspace, kind, check_name(name), say)
+
+
+def _append(
+    workspace: Workspace,
+    kind: EntryType,
+    name: str,
+    say: Callable[[Sequence[Entry], int], Entry],
+) -> Entry:
+    """Write the next version of a name, unless it would say what the one before it says.
+
+    Parameters
+    ----------
+    say
+        Given the versions that there are and the next number; returns what to write. Asked again
+        if somebody else was faster.
+    """
     while True:
-        known = [
-            record for record in read_records(workspace, kind, name) if record.place[0] == "entry"
-        ]
-        newest = known[-1].found if known else None
-        said: Mapping[str, Any] = (about or About()).document()
-        if isinstance(newest, Entry):
-            said = newest.about if about is None else _said_anew(newest.about, about)
-            if (newest.id, newest.facts, newest.about) == (identity, facts, said):
-                rebuild_index(workspace)  # whoever wrote the record may have been killed before
-                return newest
-        version = known[-1].place[3] + 1 if known else 1
-        entry = Entry(kind, name, version, identity, now(), facts, said, built)
+        records = read_records(workspace, kind, name)
+        own = [record for record in records if record.place[0] == "entry"]
+        entries = [record.found for record in own if isinstance(record.found, Entry)]
+        if own and not isinstance(own[-1].found, Entry):
+            entries = []  # nobody can say what the last one says, so it is said anew
+        entry = say(entries, own[-1].place[3] + 1 if own else 1)
+        known = _last_beside(entries, entry)
+        if known and (known.id, known.facts, known.about) == (entry.id, entry.facts, entry.about):
+            rebuild_index(workspace)  # whoever wrote the record may have been killed before
+            return known
         if _create(workspace, entry):
             return entry
+
+
+def _last_beside(entries: Sequence[Entry], entry: Entry) -> Entry | None:
+    """Return the last version that is of the same version of its dataset as a new one."""
+    beside = [known for known in entries if known.rank[0] == entry.rank[0]]
+    return beside[-1] if beside else None
 
 
 def _create(workspace: Workspace, entry: Entry) -> bool:

@@ -66,10 +66,14 @@ class DatasetFacts(_Record):
 
 
 class DatasetOfCache(_Record):
-    """The dataset whose labels and metadata a cache is shown with."""
+    """The dataset whose labels and metadata a cache is shown with.
+
+    ``version`` is the one since which the name means that dataset; 0 if it was not registered.
+    """
 
     name: Name
     id: Id
+    version: Annotated[int, Field(ge=0, lt=100_000)]
     split: Annotated[str, Field(max_length=LONGEST["split"])] = ""
 
 
@@ -122,29 +126,26 @@ class CacheEntry(_EntryRecord):
     facts: CacheFacts
 
 
-class AliasRecord(_Record):
+class _MarkRecord(_Record):
+    type: Literal["dataset", "cache"]
+    name: Name
+    number: Version
+    version: Version
+    created: Text
+    by: Text
+
+
+class AliasRecord(_MarkRecord):
     """See `catalog.marks.Alias`."""
 
-    type: Literal["dataset", "cache"]
-    name: Name
-    number: Version
     alias: Name
-    version: Version
-    created: Text
-    by: Text
 
 
-class DeprecationRecord(_Record):
+class DeprecationRecord(_MarkRecord):
     """See `catalog.marks.Deprecation`."""
 
-    type: Literal["dataset", "cache"]
-    name: Name
-    number: Version
-    version: Version
     reason: Text
     successor: Text | None
-    created: Text
-    by: Text
 
 
 def check_entry(document: Mapping[str, Any], what: str) -> None:
@@ -161,14 +162,9 @@ def check_entry(document: Mapping[str, Any], what: str) -> None:
         _check_recipe(document, what)
 
 
-def check_alias(document: Mapping[str, Any], what: str) -> None:
-    """Refuse what is no alias."""
-    _check(AliasRecord, document, what)
-
-
-def check_deprecation(document: Mapping[str, Any], what: str) -> None:
-    """Refuse what is no deprecation."""
-    _check(DeprecationRecord, document, what)
+def check_mark(kind: str, document: Mapping[str, Any], what: str) -> None:
+    """Refuse what is no ``alias``, or no ``deprecation``."""
+    _check(AliasRecord if kind == "alias" else DeprecationRecord, document, what)
 
 
 def _check(model: type[_Record], document: Mapping[str, Any], what: str) -> None:

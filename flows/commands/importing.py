@@ -63,9 +63,11 @@ def import_cache(
 
     SOURCE is its folder (Zarr v2), IMAGES the folder that it was computed of. A sample of the
     images is computed again: every cell must have a cosine similarity of at least 0.999 with what
-    is imported, or nothing is written.
+    is imported, or no cache is written. The dataset of IMAGES is ingested in any case.
     """
-    check_name(dataset)
+    for given in (dataset, name):
+        if given is not None:
+            check_name(given)
     from vfs_ops.datasets import ingestion
     from vfs_ops.models.extract import FeatureExtractor
     from vfs_ops.models.loading import load_model
@@ -80,10 +82,10 @@ def import_cache(
         previous = None
     with progress_shown() as progress:
         opened = ingestion.ingest(images, workspace, previous=previous, progress=progress)
+        catalog.register_dataset(workspace, dataset, opened)  # whatever becomes of the claim
         cache = importing.import_cache(
             source, opened, extractor, array=array, sample=sample, progress=progress
         )
-    catalog.register_dataset(workspace, dataset, opened)
     [chosen_name] = cache_names(
         workspace,
         dataset,

@@ -71,8 +71,7 @@ def find(
 @click.pass_obj
 def alias(workspace: Workspace, name: str, alias: str, version: int, kind: EntryType) -> None:
     """Let NAME@ALIAS be version VERSION of NAME from now on."""
-    catalog.set_alias(workspace, kind, name, alias, version)
-    say(f"{name}@{alias} is {name}@{version}")
+    say(catalog.set_alias(workspace, kind, name, alias, version).sentence())
 
 
 @click.command()

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_caches import made_cache
 from makers import make_extractor
 
 import catalog
+from catalog.about import About
 from catalog.records import INDEX_KEY
 from vfs_ops.builds.builder import build
 from vfs_ops.datasets.dataset import open_dataset
@@ -27,7 +29,7 @@ def test_entries_say_what_a_listing_needs(registered, caches):
     assert (first.name, second.name) == ("photos-toy-0", "photos-toy-2")
     assert first.facts["grid"] == [8, 8]
     assert first.facts["stride"] == [4, 4]
-    assert first.facts["dataset"] == {"name": "photos", "id": dataset.id, "split": ""}
+    assert first.facts["dataset"] == {"name": "photos", "id": dataset.id, "split": "", "version": 1}
     assert second.facts["channels"] == 10
     assert second.facts["bytes"] == caches[1].feature_bytes
     assert [entry.name for entry in catalog.list_entries(registered, "dataset")] == ["photos"]
@@ -274,3 +276,30 @@ def test_labels_come_from_the_dataset_that_the_entry_names(registered, caches):
     opened = catalog.open_cache(registered, "photos-toy-0")
     expected = open_dataset(registered, caches[0].dataset.id).table(["label"])
     assert opened.dataset.table(["label"]).equals(expected)
+
+
+def test_a_cache_of_an_older_dataset_is_not_the_latest(workspace):
+    caches = [made_cache(workspace, np.ones((images, 2, 2, 4), np.float16)) for images in (2, 3)]
+    for cache in caches:
+        catalog.register_dataset(workspace, "photos", cache.dataset)
+
+    def register(which):
+        return catalog.register_cache(workspace, "toy", caches[which], dataset_name="photos")
+
+    assert register(1).facts["dataset"]["version"] == 2
+    older = register(0)
+    assert (older.version, older.facts["dataset"]["version"]) == (2, 1)
+    assert register(0) == older
+    assert catalog.find(workspace, "toy").id == caches[1].id
+    assert catalog.open("toy@latest", workspace).id == caches[1].id
+    assert [entry.version for entry in catalog.list_entries(workspace, "cache")] == [1]
+    row = catalog.find_all(workspace, [("aliases", "contains", "latest")], kind="cache").iloc[0]
+    assert (row["version"], row["id"]) == (1, caches[1].id)
+    said = catalog.describe(workspace, "cache", "toy", About(owner="ann"))
+    assert (said.version, said.id) == (3, caches[1].id)
+    catalog.describe(workspace, "dataset", "photos", About(owner="ann"))  # no newer dataset
+    assert register(1) == said
+    catalog.register_dataset(workspace, "photos", caches[0].dataset)  # it is the newest again
+    again = register(0)
+    assert (again.version, again.facts["dataset"]["version"]) == (4, 4)
+    assert catalog.find(workspace, "toy") == again

@@ -32,7 +32,7 @@ def make_entry(**changes):
 def make_cache_entry(**facts):
     spec = make_cache_spec()
     values = {
-        "dataset": {"name": "photos", "id": "c" * 64, "split": "val"},
+        "dataset": {"name": "photos", "id": "c" * 64, "split": "val", "version": 1},
         "images": 7,
         "unreadable": 0,
         "model": spec.extractor.model,

@@ -7,7 +7,6 @@ import pytest
 import catalog
 from catalog import registration
 from catalog.about import About, Licences
-from catalog.marks import encode
 from catalog.records import INDEX_KEY
 from vfs_ops.errors import InvalidNameError, NotFoundError, SpecError
 
@@ -161,7 +160,7 @@ def test_no_record_of_an_alias_makes_a_version_another(versions, alias):
 def test_where_no_number_is_left_it_says_so(versions):
     first = catalog.set_alias(versions, "dataset", "photos", "team-default", 2)
     versions.create(
-        first.key.replace("00001", "99999"), encode(replace(first, number=99999, version=1))
+        first.key.replace("00001", "99999"), replace(first, number=99999, version=1).encode()
     )
     assert catalog.find(versions, "photos@team-default").version == 1
     with pytest.raises(SpecError, match="no more can be numbered"):

@@ -117,12 +117,13 @@ def test_a_reference_cache_is_imported(workspace, run, tmp_path):
     array[:] = features.astype(np.float16)
     claim = ["import-cache", str(tmp_path / "old"), str(images), "--dataset", "old-photos"]
     claim += ["--model", "timm:resnet10t", "--weights", "random:0"]
+    run(workspace, *claim, "--layer", "layer3", code=4)
+    assert [entry.name for entry in catalog.list_entries(workspace)] == ["old-photos"]
     _, err = run(workspace, *claim, "--layer", "layer4")
     assert "imported: 3 images" in err
     entry = catalog.find(workspace, "old-photos-timm-resnet10t-layer4")
     assert entry.facts["precision"] == "unknown"
     assert entry.facts["origin"].startswith("imported:")
-    run(workspace, *claim, "--layer", "layer3", code=4)
     assert (
         "lowest cosine" in run(workspace, *claim[:-1], "random:1", "--layer", "layer4", code=4)[1]
     )
