@@ -25,7 +25,7 @@ from vfs_ops.kernel.exact import Pattern
 
 LOW_STEPS: Final = 256
 """A step of the high part in steps of the low part."""
-_COLUMNS_AT_ONCE: Final = 288
+COLUMNS_AT_ONCE: Final = 288
 """In one product: enough for its full speed, few enough that its results stay in the cache; 32
 queries of 3×3 cells, 64 parts, which matrix units take in whole tiles of 16."""
 _FEW_WINDOWS: Final = 4
@@ -200,7 +200,7 @@ def _check_size(pattern: Pattern, grid: tuple[int, int]) -> None:
 
 def _split(queries: list[int], cells: int) -> Iterator[list[int]]:
     """Cut a group's queries so that the columns of each part fit one product."""
-    at_once = max(1, _COLUMNS_AT_ONCE // cells)
+    at_once = max(1, COLUMNS_AT_ONCE // cells)
     for start in range(0, len(queries), at_once):
         yield queries[start : start + at_once]
 
@@ -208,7 +208,7 @@ def _split(queries: list[int], cells: int) -> Iterator[list[int]]:
 def _bundles(groups: Sequence[Group]) -> Iterator[Bundle]:
     waiting: list[Group] = []
     for group in groups:
-        if waiting and sum(one.size for one in [*waiting, group]) > _COLUMNS_AT_ONCE:
+        if waiting and sum(one.size for one in [*waiting, group]) > COLUMNS_AT_ONCE:
             yield Bundle.of(waiting)
             waiting = []
         waiting.append(group)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Part, Scratch
-from vfs_ops.kernel.exact import exact_scores, window_scores
+from vfs_ops.kernel.exact import ELEMENTS_AT_ONCE, exact_scores, window_scores
 from vfs_ops.kernel.float_pass import float_errors, float_scores, rounding_of_factors, window_errors
 from vfs_ops.kernel.spreading import spread
 from vfs_ops.kernel.topk import Best, joined
@@ -166,6 +166,16 @@ class Images:
             torch.index_select(block.features.flatten(0, 2), 0, cells, out=stored[at].flatten(0, 1))
             torch.index_select(block.norms.flatten(), 0, cells, out=norms[at].flatten())
         return stored, norms
+
+
+def candidate_bytes(grid: tuple[int, int], channels: int) -> int:
+    """Return how much memory one thread takes at most to score candidates, `float_scores` apart.
+
+    That is values as stored and in float32, products in float32, and two steps in float64.
+    """
+    image = grid[0] * grid[1] * channels
+    taken, products = max(_VALUES_TAKEN, image), max(_VALUES_AT_ONCE, image)
+    return 2 * 4 * taken + 4 * products + 2 * 8 * max(ELEMENTS_AT_ONCE, image)
 
 
 def _float_scores_of_windows(

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vfs_ops.errors import QueryError
 
-_ELEMENTS_AT_ONCE = 1 << 17  # 1 MB of float64 per intermediate
+ELEMENTS_AT_ONCE: Final = 1 << 17
+"""Values multiplied in one go: 1 MB of float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ def _scores(
 ) -> NDArray[np.float64]:
     """Score windows, given a function that returns the kept cells of some of them."""
     shape = pattern.products.shape
-    at_once = max(1, min(windows, _ELEMENTS_AT_ONCE // pattern.products.size))
+    at_once = max(1, min(windows, ELEMENTS_AT_ONCE // pattern.products.size))
     vectors, products = np.empty((2, at_once, *shape))  # new memory for each step takes longer
     similarity, energy = np.empty((2, windows, shape[0]))
     for start in range(0, windows, at_once):

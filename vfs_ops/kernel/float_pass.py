@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfs_ops.kernel.batches import Batch, Group
+from vfs_ops.kernel.batches import COLUMNS_AT_ONCE, Batch, Group
 from vfs_ops.kernel.blocks import Scratch
 from vfs_ops.kernel.windows import WindowNorms, add_products
 
@@ -113,7 +113,7 @@ def float_scores(
         Float32, shape (query of the group, offset y, offset x, row of the part); valid until the
         next is asked for.
     """
-    at_once = max(1, _BLOCK_BYTES // (4 * features[0].numel()))
+    at_once = _rows_at_once(features[0].numel())
     for start in range(0, len(rows), at_once):
         part = slice(start, min(start + at_once, len(rows)))
         stored = _chosen(features, rows[part])
@@ -124,6 +124,22 @@ def float_scores(
         if batch.direct:
             for group, sums in _window_products(batch, stored, scratch):
                 yield group, part, divide.divide(group, sums)
+
+
+def float_pass_bytes(grid: tuple[int, int], channels: int, queries: int) -> int:
+    """Return how much memory `float_scores` takes at most, in one thread.
+
+    That is rows as stored and in float32, by cells and by windows; products and their sums, each
+    with as many columns as fit one product, or one query's; and norms of cells and windows.
+    """
+    cells = grid[0] * grid[1]
+    columns = max(cells, min(COLUMNS_AT_ONCE, queries * cells))
+    each = 3 * 4 * channels + 2 * 4 * columns + 8 * (1 + 2 * queries)
+    return _rows_at_once(cells * channels) * cells * each
+
+
+def _rows_at_once(values: int) -> int:
+    return max(1, _BLOCK_BYTES // (4 * values))
 
 
 def _chosen(tensor: torch.Tensor, rows: NDArray[np.intp]) -> torch.Tensor:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Block, Part, Scratch, tensor_of
-from vfs_ops.kernel.candidates import Images
+from vfs_ops.kernel.candidates import Images, candidate_bytes
 from vfs_ops.kernel.compact_pass import compact_errors, compact_scores
 from vfs_ops.kernel.deciding import Proposed, decide
 from vfs_ops.kernel.exact import Pattern, exact_scores
-from vfs_ops.kernel.float_pass import float_errors, float_scores
+from vfs_ops.kernel.float_pass import float_errors, float_pass_bytes, float_scores
 from vfs_ops.kernel.spreading import spread
 from vfs_ops.kernel.topk import Best
 from vfs_ops.kernel.windows import best_two
@@ -126,6 +126,24 @@ def all_scores(pattern: Pattern, features: NDArray[np.floating]) -> NDArray[np.f
     windows = np.nonzero(np.ones(shape, np.bool_))
     stored = tensor_of(features).to(torch.float32).numpy()  # many times as fast as NumPy's
     return exact_scores(pattern, stored, *windows).reshape(shape)
+
+
+def scratch_bytes(grid: tuple[int, int], channels: int, queries: int = 1) -> int:
+    """Return how much memory one thread takes at most to score blocks without a compact form.
+
+    It does not depend on the size of the blocks. Blocks themselves, queries and what is known of
+    each image are not counted.
+
+    Parameters
+    ----------
+    grid
+        Cells along y and x of the feature maps.
+    channels
+        Values of a cell.
+    queries
+        Scored together.
+    """
+    return float_pass_bytes(grid, channels, queries) + candidate_bytes(grid, channels)
 
 
 def _propose(batch: Batch, images: Images, scratch: Scratch) -> Proposed:

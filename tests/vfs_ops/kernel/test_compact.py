@@ -38,7 +38,7 @@ def feature_maps(kind: str, rng: np.random.Generator, channels: int = 32) -> np.
 def test_the_pass_keeps_its_bound(
     kind: str, columns: int, at_once: int, narrow: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "_COLUMNS_AT_ONCE", at_once)  # 1: each query's products alone
+    monkeypatch.setattr(batches, "COLUMNS_AT_ONCE", at_once)  # 1: each query's products alone
     monkeypatch.setattr(batches, "_NARROW_COLUMNS", narrow)
     monkeypatch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", columns)
     monkeypatch.setattr(compact, "_CELLS_AT_ONCE", 800)

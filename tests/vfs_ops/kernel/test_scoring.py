@@ -39,7 +39,7 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", 5)
     patch.setattr(compact, "_CELLS_AT_ONCE", 16)
     patch.setattr(compact, "_LEAST_ROWS", 2)
-    patch.setattr(batches, "_COLUMNS_AT_ONCE", 12)
+    patch.setattr(batches, "COLUMNS_AT_ONCE", 12)
     patch.setattr(deciding, "_IMAGES_AT_ONCE", 3)
     patch.setattr(candidates, "_LEAST_IMAGES", 1)
     patch.setattr(candidates, "_VALUES_TAKEN", 64)
@@ -251,6 +251,29 @@ def test_buffers_are_used_again(form: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert held > 0
     same(best_of_parts(batch, parts, 5, scratch=scratch)[0], first[0])
     assert scratch.nbytes == held
+
+
+@pytest.mark.parametrize("size", [1, 3, 6, 7])
+@pytest.mark.parametrize("queries", [1, 3, 40])
+def test_buffers_take_no_more_than_is_promised(
+    queries: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading._of_worker, "alone", True)  # one thread
+    monkeypatch.setattr(float_pass, "_BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(candidates, "_VALUES_TAKEN", 1 << 16)
+    monkeypatch.setattr(candidates, "_VALUES_AT_ONCE", 1 << 14)
+    _, features = close_calls()
+    features[:, 1:3] = features[:, 4:6]  # images with two best windows
+    masks = np.random.default_rng(0).random((queries, size, size)).astype(np.float32) + 0.1
+    patterns = [Pattern.of(mask, features[0, :size, :size]) for mask in masks]
+    taken = []
+    for rows in (100, 300):
+        scratch = Scratch()
+        parts = parts_of(features[:rows], [])
+        best_of_parts(Batch.of(patterns, (7, 7)), parts, 5, scratch=scratch)
+        taken.append(scratch.nbytes)
+    promised = scoring.scratch_bytes((7, 7), 64, queries)
+    assert max(taken) <= promised < 12 * min(taken)
 
 
 def count_windows(patch: pytest.MonkeyPatch, scored: list[int]) -> None:
