@@ -113,11 +113,11 @@ class Cache:
 
         return isinstance(self.source, ResidentShards)
 
-    def load(self, *, progress: ProgressCallback = silent) -> Cache:
+    def load(self, *, device: str | None = None, progress: ProgressCallback = silent) -> Cache:
         """Return this cache with all shards in memory; see `vfs_ops.caches.residency.load`."""
         from vfs_ops.caches.residency import load
 
-        return load(self, progress)
+        return load(self, progress, device)
 
     def cached_locally(self, directory: str | Path, max_bytes: int = 10 << 30) -> Cache:
         """Return this cache with copies of the shards it reads in a local folder.

@@ -17,6 +17,8 @@ from vfs_ops.errors import QueryError
 from vfs_ops.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
+    import torch
+
     from vfs_ops.caches.cache import Cache
 
 LOADING_THREADS: Final = 4
@@ -31,9 +33,12 @@ class ResidentShards:
 
     shards: Mapping[int, ShardArrays]
     """By number."""
+    device: str
+    """What searches them, such as "cpu" or "cuda"."""
 
     def __repr__(self) -> str:
-        return f"<ResidentShards: {len(self.shards)} shards, {self.nbytes / 2**20:.0f} MiB>"
+        size = f"{self.nbytes / 2**20:.0f} MiB"
+        return f"<ResidentShards: {len(self.shards)} shards, {size}, searched by {self.device}>"
 
     @property
     def nbytes(self) -> int:
@@ -53,15 +58,15 @@ class ResidentShards:
 
 
 def resident_bytes(cache: Cache) -> int:
-    """Return how much memory `load` needs for a cache."""
+    """Return how much memory `load` needs for a cache that is searched by the processor."""
     from vfs_ops.kernel.compact import compact_bytes
 
-    images, cells = cache.plan.images, cache.grid[0] * cache.grid[1]
-    stored = images * (cache.plan.image_bytes + 4 * cells)
-    return stored + compact_bytes(images, cells, cache.channels) + cache.dataset.manifest.size
+    cells = cache.grid[0] * cache.grid[1]
+    compact = compact_bytes(cache.plan.images, cells, cache.channels)
+    return _stored_bytes(cache) + compact + cache.dataset.manifest.size
 
 
-def load(cache: Cache, progress: ProgressCallback) -> Cache:
+def load(cache: Cache, progress: ProgressCallback, device: str | None = None) -> Cache:
     """Read a cache into memory, in the form that is searched fastest.
 
     Parameters
@@ -70,6 +75,10 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
         What to read. It is not changed.
     progress
         Told how many shards are there.
+    device
+        What will search it: "cpu", "cuda" or "cuda:1"; the first GPU, or else the processor, if
+        None. For a GPU, features and norms are copied into its memory; what is read of single
+        images still comes from this process's.
 
     Returns
     -------
@@ -78,27 +87,26 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
 
     Raises
     ------
+    ModelError
+        If there is no such device here.
     QueryError
-        If it does not fit; the message says how much it needs and how much there is.
+        If it does not fit; the message says how much it needs and how much there is. Or if the
+        device cannot compute in float64.
     DamagedError
         If a shard is not as it was written.
     """
     from vfs_ops.kernel.blocks import Block
+    from vfs_ops.models.forward import choose_device
 
-    needed, free = resident_bytes(cache), int(psutil.virtual_memory().available)
-    if needed > _FREE_SHARE * free:
-        raise QueryError(
-            f"cache {cache.id[:12]} needs {needed / 2**30:.2f} GiB of memory and "
-            f"{free / 2**30:.2f} GiB are free, of which a tenth is left to the search; search it "
-            "where it lies, or keep copies on disk with cached_locally()"
-        )
-    if cache.resident:
+    chosen = choose_device(device)
+    _check_room(cache, chosen)
+    if isinstance(cache.source, ResidentShards) and cache.source.device == str(chosen):
         return cache
     total, shards = len(cache.receipts), {}
 
     def read(receipt: Receipt) -> ShardArrays:
         arrays = cache.source.read(receipt, None, None)
-        block = Block.of(arrays.features, arrays.sq_norm).resident()
+        block = Block.of(arrays.features, arrays.sq_norm, device=chosen).resident()
         return replace(arrays, cost=ReadCost(), block=block)
 
     progress(Progress("load", 0, total, "shards"))
@@ -110,4 +118,31 @@ def load(cache: Cache, progress: ProgressCallback) -> Cache:
     finally:
         pool.shutdown(cancel_futures=True)
     dataset = replace(cache.dataset, manifest=cache.dataset.manifest.loaded())
-    return replace(cache, source=ResidentShards(shards), dataset=dataset)
+    return replace(cache, source=ResidentShards(shards, str(chosen)), dataset=dataset)
+
+
+def _stored_bytes(cache: Cache) -> int:
+    """Return the size of features and norms."""
+    return cache.plan.images * (cache.plan.image_bytes + 4 * cache.grid[0] * cache.grid[1])
+
+
+def _check_room(cache: Cache, device: torch.device) -> None:
+    """Refuse a cache that is larger than the memory that is free, here or on a GPU."""
+    needed = {"memory": (resident_bytes(cache), int(psutil.virtual_memory().available))}
+    if device.type == "cuda":
+        import torch
+
+        stored = _stored_bytes(cache)
+        needed["memory"] = stored + cache.dataset.manifest.size, needed["memory"][1]
+        needed[f"the memory of {device}"] = stored, int(torch.cuda.mem_get_info(device)[0])
+    elif device.type != "cpu":
+        raise QueryError(
+            f"{device} does not compute in float64, which decides; expected cpu or cuda"
+        )
+    for where, (bytes_needed, free) in needed.items():
+        if bytes_needed > _FREE_SHARE * free:
+            raise QueryError(
+                f"cache {cache.id[:12]} needs {bytes_needed / 2**30:.2f} GiB of {where} and "
+                f"{free / 2**30:.2f} GiB are free, of which a tenth is left to the search; search "
+                "it where it lies, or keep copies on disk with cached_locally()"
+            )

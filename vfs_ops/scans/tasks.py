@@ -146,10 +146,9 @@ class Scorer:
             nothing = tuple(Best.empty() for _ in best)
             found = [*[nothing] * (len(tasks) - 1), tuple(best)]
         share = (time.perf_counter() - started) / len(tasks)
+        device = parts[0].block.kind[1].type  # where they were loaded to
         return [
-            ShardResult(
-                task.receipt.shard, count, one, ReadCost(), share, self.device, missing=False
-            )
+            ShardResult(task.receipt.shard, count, one, ReadCost(), share, device, missing=False)
             for task, count, one in zip(tasks, counts, found, strict=True)
         ]
 

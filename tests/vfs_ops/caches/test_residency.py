@@ -9,7 +9,8 @@ import torch
 from vfs_ops.caches import residency
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.residency import ResidentShards, resident_bytes
-from vfs_ops.errors import QueryError
+from vfs_ops.errors import ModelError, QueryError
+from vfs_ops.models import forward
 from vfs_ops.progress import Progress
 from vfs_ops.scans import runners
 from vfs_ops.scans.queries import query_from_row
@@ -57,6 +58,41 @@ def test_a_cache_that_does_not_fit_is_refused_with_both_numbers(
         cache.load()
     free.available *= 2
     assert cache.load().resident
+
+
+def test_the_device_that_searches_is_chosen(cache: Cache) -> None:
+    loaded = cache.load(device="cpu")
+    assert "searched by cpu" in repr(loaded.source)
+    assert loaded.load(device="cpu") is loaded
+    assert search(loaded, query_from_row(cache, 3)).provenance.device == "cpu"
+    with pytest.raises(ModelError, match=r"no device 'tpu' here; expected one of cpu"):
+        cache.load(device="tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(cache: Cache) -> None:
+    with pytest.raises(ModelError, match="no device 'cuda' here; expected one of cpu"):
+        cache.load(device="cuda")
+
+
+def test_a_cache_that_does_not_fit_on_a_gpu_is_refused(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 10, 1 << 30))
+    with pytest.raises(QueryError, match=r"GiB of the memory of cuda:1 and 0\.00 GiB are free"):
+        cache.load(device="cuda:1")
+    with pytest.raises(QueryError, match="mps does not compute in float64"):
+        cache.load(device="mps")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_finds_what_the_processor_finds(cache: Cache) -> None:
+    query, loaded = query_from_row(cache, 3), cache.load(device="cuda")
+    found = search(loaded, query, 20)
+    assert found.provenance.device == "cuda"
+    assert found.to_frame().equals(search(cache.load(device="cpu"), query, 20).to_frame())
+    np.testing.assert_array_equal(loaded.feature_maps_of([3, 40]), cache.feature_maps_of([3, 40]))
 
 
 def test_shards_in_memory_are_scored_a_few_at_a_time(
