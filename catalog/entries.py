@@ -64,7 +64,7 @@ class Entry:
         A cache of a newer version of its dataset comes after those of older ones, whenever it was
         built; then the number counts.
         """
-        of_dataset = self.facts["dataset"]["version"] if self.type == "cache" else 0
+        of_dataset = self.facts["dataset"].get("version", 0) if self.type == "cache" else 0
         return of_dataset, self.version
 
     @property

@@ -68,12 +68,13 @@ class DatasetFacts(_Record):
 class DatasetOfCache(_Record):
     """The dataset whose labels and metadata a cache is shown with.
 
-    ``version`` is the one since which the name means that dataset; 0 if it was not registered.
+    ``version`` is the one since which the name means that dataset; 0 if it was not registered,
+    or nobody has said.
     """
 
     name: Name
     id: Id
-    version: Annotated[int, Field(ge=0, lt=100_000)]
+    version: Annotated[int, Field(ge=0, lt=100_000)] = 0
     split: Annotated[str, Field(max_length=LONGEST["split"])] = ""
 
 
