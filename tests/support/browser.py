@@ -17,6 +17,7 @@ _ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+expect.set_options(timeout=20_000)  # what is awaited comes late on a busy machine
 WIDE, NARROW = (1200, 900), (420, 900)
 """Sizes of the window in pixels: a laptop's notebook, and one beside something else."""
 

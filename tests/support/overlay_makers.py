@@ -37,9 +37,9 @@ def panel(scope, layer, image):
 
 def point_of(scope, layer, image, cell, grid):
     """Return the middle of a cell in pixels of the window."""
-    frame = panel(scope, layer, image)
-    frame.scroll_into_view_if_needed()
-    box = frame.locator(".vfs-grid").bounding_box()
+    from pointer import settled
+
+    box = settled(panel(scope, layer, image).locator(".vfs-grid"))
     x = box["x"] + (cell[1] + 0.5) * box["width"] / grid[1]
     y = box["y"] + (cell[0] + 0.5) * box["height"] / grid[0]
     return x, y
@@ -63,5 +63,5 @@ def wait_for_value(scope, value, tolerance=1e-6):
         """([number, value, tolerance]) => number.value !== ""
           && Math.abs(Number(number.value) - value) <= tolerance""",
         arg=[scope.locator("data.vfs-value").element_handle(), float(value), tolerance],
-        timeout=10_000,
+        timeout=30_000,
     )

@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 from playwright.sync_api import expect
 
-_SETTLED = """async (canvas) => {
+_SETTLED = """async (element) => {
   const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
-  const place = () => JSON.stringify(canvas.getBoundingClientRect());
+  const place = () => JSON.stringify(element.getBoundingClientRect());
   for (let before = null, same = 0; same < 3; before = place()) {
     await frame();
     same = place() === before ? same + 1 : 0;
   }
-  return canvas.getBoundingClientRect().toJSON();
+  return element.getBoundingClientRect().toJSON();
 }"""
+
+
+def settled(locator):
+    """Scroll an element into view; return its box once the page has stopped to move it."""
+    locator.scroll_into_view_if_needed()
+    return locator.evaluate(_SETTLED)
 
 
 class Canvas:
@@ -25,15 +31,13 @@ class Canvas:
 
     def ready(self):
         """Wait until an image is open and the page has stopped to move; return where it is."""
-        expect(self.locator).to_have_attribute("aria-busy", "false", timeout=30_000)
-        self.locator.scroll_into_view_if_needed()
-        return self.locator.evaluate(_SETTLED)
+        expect(self.locator).to_have_attribute("aria-busy", "false")
+        return settled(self.locator)
 
     def empty(self):
         """Wait until nothing is highlighted in the browser."""
         self.ready()
-        text = "Nothing is highlighted."
-        expect(self.locator).to_have_attribute("aria-description", text, timeout=30_000)
+        expect(self.locator).to_have_attribute("aria-description", "Nothing is highlighted.")
 
     def at(self, *points):
         """Return points of the image as points of the page."""

@@ -9,13 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vfs_ops.datasets.dataset import Dataset
-from vfs_ops.datasets.predicates import OPERATORS, Condition
+from vfs_ops.datasets.predicates import OPERATORS, Condition, Filters
 from vfs_ops.errors import PredicateError
 
 _CHOICES: Final = 200
 """Values of a column that are offered for choice, at most."""
 _ROWS: Final = 200_000
 """Rows of a dataset whose values are looked through for that."""
+_WORDS: Final = {
+    "==": "is",
+    "!=": "is not",
+    "in": "is one of",
+    "not in": "is none of",
+}
 
 
 def describe_columns(dataset: Dataset) -> list[dict[str, Any]]:
@@ -37,6 +43,27 @@ def describe_columns(dataset: Dataset) -> list[dict[str, Any]]:
         }
         for name in names
     ]
+
+
+def filters_in_words(filters: Filters | None) -> str:
+    """Return filters as a person reads them; an empty text for none.
+
+    Examples
+    --------
+    >>> filters_in_words([[("label", "==", "cat")], [("width", ">=", 64), ("year", "in", [1, 2])]])
+    'label is cat, or width >= 64 and year is one of 1, 2'
+    """
+    if not filters:
+        return ""
+    single = isinstance(filters[0][0], str)
+    groups: Any = [filters] if single else filters
+    return ", or ".join(" and ".join(_in_words(*one) for one in group) for group in groups)
+
+
+def _in_words(name: str, operator: str, value: Any) -> str:
+    several = isinstance(value, list | tuple | set)
+    text = ", ".join(str(each) for each in value) if several else str(value)
+    return f"{name} {_WORDS.get(operator, operator)} {text}"
 
 
 def read_filters(dataset: Dataset, conditions: Sequence[Any]) -> list[Condition]:

@@ -25,7 +25,7 @@ from vfs_ops.widgets.bundle import bundle, stylesheet
 from vfs_ops.widgets.cells import Cells
 from vfs_ops.widgets.export import Reply, save_file, save_page
 from vfs_ops.widgets.figure_files import figure_file
-from vfs_ops.widgets.filters import describe_columns, read_filters
+from vfs_ops.widgets.filters import describe_columns, filters_in_words, read_filters
 from vfs_ops.widgets.hit_cards import answer_of, row_of_cards
 from vfs_ops.widgets.panel_images import PanelImages
 from vfs_ops.widgets.picker import PixelMask, RegionPicker
@@ -159,7 +159,7 @@ class SearchPanel(RegionPicker):
         path
             Where to; one file, which needs no server and no network.
         title
-            Of the page.
+            Of the page, above the hits too.
 
         Raises
         ------
@@ -176,6 +176,8 @@ class SearchPanel(RegionPicker):
         state = {
             **state,
             "exported": True,
+            "title": title,
+            "asked": self._in_words(chosen),
             "names": [self._pictures.names[number] for number in masks],
             "image": 0,
             "panel": {**state["panel"], "columns": [], "options": options, "searching": None},
@@ -194,6 +196,15 @@ class SearchPanel(RegionPicker):
         return save_page(
             path, title=title, module=self._esm, css=self._css, state={}, replies=replies
         )
+
+    def _in_words(self, chosen: dict[str, Any]) -> str:
+        where = filters_in_words(narrowed(self._where, chosen["where"]))
+        parts = [
+            f"{chosen['k']} hits of each cache",
+            f"one per {chosen['unique_by']}" if chosen["unique_by"] else "",
+            f"where {where}" if where else "",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def _found(self, number: int, mask: PixelMask, chosen: dict[str, Any]) -> Outcome:
         """Search for what is highlighted in an image, and wait."""

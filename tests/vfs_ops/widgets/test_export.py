@@ -247,7 +247,8 @@ def test_pages_look_right(opened, theme, width):
 
 
 def test_a_panel_that_groups_its_hits_is_saved_with_them(caches, offline, tmp_path):
-    panel = SearchPanel({"early": caches[0]}, rows=[3], k=2, unique_by="label")
+    where = [("label", "in", ["even", "odd"]), ("width", ">=", 2)]
+    panel = SearchPanel({"early": caches[0]}, rows=[3], k=2, unique_by="label", where=where)
     mask = np.zeros(panel.mask.shape, bool)
     mask[10:30, 16:40] = True
     panel.mask = mask
@@ -255,6 +256,10 @@ def test_a_panel_that_groups_its_hits_is_saved_with_them(caches, offline, tmp_pa
         expect(watched.page.locator(".vfs-hit")).to_have_count(2)
         labels = watched.page.locator(".vfs-hit-label").all_inner_texts()
         assert sorted(labels) == ["even", "odd"]
+        asked = (
+            "2 hits of each cache, one per label, where label is one of even, odd and width >= 2"
+        )
+        expect(watched.page.get_by_text(asked, exact=True)).to_be_visible()
 
 
 def test_a_page_loads_nothing_and_its_scripts_are_ours():

@@ -179,8 +179,13 @@ def test_colours_scale_and_opacity_go_both_ways(notebook, here):
     notebook.kernel.execute("here.pinned = dict(layer=0, image=0, row=3, column=3)")
     wait_for_cell(here, 0, 0, (3, 3), 8)
     lowest = float(np.min(notebook.kernel.evaluate("here.similarities(0, (3, 3), 0)[0]")))
-    low = here.locator(".vfs-colours > span").first.text_content().replace("−", "-")
-    assert float(low) == pytest.approx(lowest, abs=5.1e-4)
+    notebook.page.wait_for_function(
+        """([el, lowest]) => {
+          const text = el.querySelector('.vfs-colours > span').textContent.replace('−', '-');
+          return Math.abs(Number(text) - lowest) <= 5.1e-4;
+        }""",
+        arg=[here.element_handle(), lowest],
+    )
     notebook.kernel.execute("here.colormap, here.scale, here.opacity = 'viridis', 'fixed', 0.65")
     notebook.page.wait_for_function(
         "(el) => el.querySelector('.vfs-colours > span').textContent === '≤ 0.000'",

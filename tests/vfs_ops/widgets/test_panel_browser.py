@@ -305,6 +305,7 @@ def test_a_saved_page_shows_the_hits_offline(notebook, canvas, offline):
             expect(saved.page.locator(".vfs-found").first.locator(".vfs-hit")).to_have_count(5)
             shown = saved.page.locator(".vfs-found").first.locator(".vfs-score")
             assert saved.page.title() == title
+            expect(saved.page.locator(".vfs-title")).to_have_text(title)
             saved.screenshot(f"panel-saved-{theme}")
             if saved.page.locator(".vfs-thumb").count():  # other tests highlighted others
                 saved.page.locator(".vfs-thumb").first.click()
@@ -353,6 +354,15 @@ def test_two_views_of_a_panel_and_a_kernel_that_ends_under_a_search(open_noteboo
     canvases[0].drag((10, 10), (20, 14))
     notebook.kernel.execute("gate.release()")
     expect(status[0]).to_contain_text("% searched")
+    # the other view can end it
+    views[1].get_by_role("button", name="Cancel").click()
+    expect(status[0]).to_contain_text("cancelled")
+    expect(views[1].get_by_role("button", name="Cancel")).to_be_disabled()
+    notebook.kernel.wait_until(QUIET)
+
+    canvases[0].drag((30, 10), (40, 14))
+    notebook.kernel.execute("gate.release()")
+    expect(status[0]).to_contain_text("% searched")
     # the other view takes the highlight away, and with it the search
     views[1].get_by_role("button", name="Clear").click()
     expect(views[0].get_by_role("button", name="Cancel")).to_be_disabled()
@@ -372,6 +382,6 @@ def test_two_views_of_a_panel_and_a_kernel_that_ends_under_a_search(open_noteboo
     expect(status[1]).to_contain_text("% searched")
     notebook.allowed.append("")  # whatever Jupyter logs about closed connections
     notebook.restart_kernel()
-    expect(views[1].locator(".vfs-message")).to_contain_text("was restarted", timeout=15000)
+    expect(views[1].locator(".vfs-message")).to_contain_text("was restarted")
     expect(views[1].locator("progress:visible")).to_have_count(0)
     expect(views[1].get_by_role("button", name="Cancel")).to_be_disabled()

@@ -285,4 +285,4 @@ def test_a_restarted_kernel_is_said(open_notebook):
     expect(notebook.page.locator(".vfs-caption")).to_contain_text("chelsea")
     notebook.allowed.append("")  # whatever Jupyter logs about closed connections
     notebook.restart_kernel()
-    expect(notebook.page.locator(".vfs-message")).to_contain_text("was restarted", timeout=15000)
+    expect(notebook.page.locator(".vfs-message")).to_contain_text("was restarted")

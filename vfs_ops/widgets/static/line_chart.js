@@ -3,7 +3,7 @@
 import { shown } from "./colours.js";
 import { s } from "./dom.js";
 
-const [WIDTH, HEIGHT] = [640, 220];
+const [WIDTH, HEIGHT] = [760, 240]; // CSS pixels; the width until it is known, see transform_study.css
 const EDGE = { left: 50, right: 14, top: 12, bottom: 40 };
 const DASHES = ["", "6 4", "2 3", "9 3 2 3"];
 
@@ -17,13 +17,13 @@ export class LineChart {
    */
   constructor(parameters, names, axis, onPoint) {
     Object.assign(this, { parameters, names, onPoint });
+    this.width = WIDTH;
     this.order = parameters.map((_, place) => place).sort((a, b) => parameters[a] - parameters[b]);
     this.lines = s("g");
     this.cursor = s("line", { class: "vfs-cursor", y1: EDGE.top, y2: HEIGHT - EDGE.bottom });
     this.axes = s("g", { class: "vfs-axes" });
-    const label = s("text", { class: "vfs-axis-name", x: WIDTH / 2, y: HEIGHT - 4, text: axis });
+    this.label = s("text", { class: "vfs-axis-name", y: HEIGHT - 4, text: axis });
     this.svg = s("svg", {
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       class: "vfs-chart",
       role: "application",
       "aria-roledescription": "line chart",
@@ -35,9 +35,20 @@ export class LineChart {
         pointerleave: ({ pointerType }) => pointerType !== "touch" && onPoint(null), // fingers lift
         keydown: (event) => this.key(event),
       },
-    }, this.axes, this.cursor, this.lines, label);
+    }, this.axes, this.cursor, this.lines, this.label);
     this.at = null;
-    this.point(null);
+    this.fit(WIDTH);
+    new ResizeObserver(([{ contentRect }]) => this.fit(contentRect.width)).observe(this.svg);
+  }
+
+  /** Draw for a width on the page: text keeps its size, and labels their distance. */
+  fit(width) {
+    if (!width) return; // not shown
+    this.width = width;
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.label.setAttribute("x", width / 2);
+    if (this.curves) this.show(this.curves, this.states);
+    this.point(this.at);
   }
 
   /**
@@ -46,6 +57,7 @@ export class LineChart {
    * @param {Uint8Array[]} states
    */
   show(curves, states) {
+    Object.assign(this, { curves, states });
     const seen = curves.flatMap((curve, line) =>
       [...curve].filter((value, place) => states[line][place] < 2 && Number.isFinite(value)));
     const lowest = Math.min(0.6, ...seen);
@@ -101,7 +113,7 @@ export class LineChart {
     const marks = [];
     for (let value = 1; value > this.low - 1e-6; value -= this.step) {
       const y = this.y(value);
-      marks.push(s("line", { x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y, y2: y }));
+      marks.push(s("line", { x1: EDGE.left, x2: this.width - EDGE.right, y1: y, y2: y }));
       marks.push(s("text", { x: EDGE.left - 6, y: y + 4, class: "vfs-end", text: shown(value).slice(0, -1) }));
     }
     let last = -Infinity;
@@ -119,7 +131,7 @@ export class LineChart {
     const low = this.parameters[this.order[0]];
     const high = this.parameters[this.order.at(-1)];
     const part = high > low ? (this.parameters[place] - low) / (high - low) : 0.5;
-    return EDGE.left + 8 + part * (WIDTH - EDGE.left - EDGE.right - 16);
+    return EDGE.left + 8 + part * (this.width - EDGE.left - EDGE.right - 16);
   }
 
   y(value) {
@@ -129,7 +141,7 @@ export class LineChart {
 
   pointed(event) {
     const box = this.svg.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width * WIDTH;
+    const x = (event.clientX - box.left) / box.width * this.width;
     const distance = (place) => Math.abs(this.x(place) - x);
     this.onPoint(this.order.reduce((best, place) => (distance(place) < distance(best) ? place : best)));
   }

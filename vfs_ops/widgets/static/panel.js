@@ -36,7 +36,8 @@ export class Panel {
     this.rows.open(state.panel.caches, this.exported);
     if (this.exported) {
       this.fixed = state.panel.options; // the page holds the answers to these alone
-      this.place.remove();
+      this.place.replaceChildren(h("div", { class: "vfs-quiet", text: state.asked }));
+      this.el.prepend(h("div", { class: "vfs-title", text: state.title }));
       return;
     }
     this.controls = new Controls(state.panel, {
