@@ -180,6 +180,29 @@ def test_ties_go_to_the_lower_image_then_y_then_x_across_blocks(form: str) -> No
     assert found.score[3] == 0
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_perfect_scores_tie_where_no_bound_is_above_them(form: str, k: int) -> None:
+    one_hot = np.eye(8, dtype=np.float32)  # summed without rounding, and nothing lost when compact
+    features = one_hot[np.random.default_rng(0).integers(1, 8, (40, 2, 2))]
+    features[np.arange(40), np.arange(40) % 2, np.arange(40) % 3 % 2] = one_hot[0]
+    [best] = find(features, [Pattern.of(np.ones((1, 1), np.float32), one_hot[:1, None])], k, form)
+    assert best.image.tolist() == list(range(k))
+    np.testing.assert_array_equal(best.score, 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("side", [1, 2])
+def test_images_without_features_tie_at_zero(form: str, k: int, side: int) -> None:
+    features = np.zeros((40, side, side, 8), np.float32)
+    ones = Pattern.of(np.ones((1, 1), np.float32), np.ones((1, 1, 8), np.float32))
+    features[::3] = -np.random.default_rng(0).random((14, side, side, 8))
+    [best] = find(features, [ones], k, form)
+    assert best.image.tolist() == np.flatnonzero(np.arange(40) % 3)[:k].tolist()
+    np.testing.assert_array_equal(best.score, 0)
+
+
 def test_more_hits_than_images_are_asked_for() -> None:
     pattern, features = close_calls()
     for form in FORMS:
