@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import scan_caches
-from benchmarks.pairs import compare, report
+from benchmarks.pairs import compare
+from benchmarks.report import Result, write
 from vfs_ops.caches.cache import Cache, open_cache
 from vfs_ops.scans.plan import plan_scan
 from vfs_ops.scans.search import search
@@ -28,11 +29,12 @@ from vfs_ops.store.workspace import Workspace
 
 GIB = 2**30
 PROMISED = {"read and decode": 0.8, "Zarr": 0.8, "raw files": 0.5, "2 threads": 0.9}
+PEAK_GIB = 1.5
 
 
-def local(cache: Cache, pairs: int) -> list[dict[str, object]]:
+def local(cache: Cache, pairs: int) -> list[Result]:
     """Time one 3×3 query on warm and cold files, with one and two threads."""
-    rows: list[dict[str, object]] = []
+    rows: list[Result] = []
     [query] = scan_caches.random_queries(cache, 1)
     floors: dict[str, Callable[[Cache, int], None]] = {
         "read and decode": scan_caches.read_and_decode,
@@ -55,9 +57,8 @@ def local(cache: Cache, pairs: int) -> list[dict[str, object]]:
                     *(forgetting(cache, run) if state == "cold" else run for run in (ours, peer)),
                     pairs,
                 )
-                rows.append(
-                    {"case": f"{state}, {threads} threads", "floor": name, **made.summary()}
-                )
+                case = {"case": f"{state}, {threads} threads", "floor": name}
+                rows.append(Result.beside_floor("local", case, made))
     return rows
 
 
@@ -71,7 +72,7 @@ def forgetting(cache: Cache, run: Callable[[], object]) -> Callable[[], object]:
     return cold
 
 
-def cluster(cache: Cache, pairs: int) -> list[dict[str, object]]:
+def cluster(cache: Cache, pairs: int) -> list[Result]:
     """Time two processes of one thread against two threads."""
     from distributed import Client, LocalCluster
 
@@ -87,12 +88,13 @@ def cluster(cache: Cache, pairs: int) -> list[dict[str, object]]:
             lambda: search(cache, query, 50, threads=2),
             pairs,
         )
-    return [{"case": "2 processes", "floor": "2 threads", **made.summary()}]
+    return [Result.beside_floor("cluster", {"case": "2 processes", "floor": "2 threads"}, made)]
 
 
-def batches(cache: Cache, pairs: int) -> list[dict[str, object]]:
-    """Time 1, 10, 100 and 500 queries in one scan against as many single scans, scaled from one."""
-    rows: list[dict[str, object]] = []
+def batches(cache: Cache, pairs: int) -> list[Result]:
+    """Time 1, 10, 100 and 500 queries in one scan against one; the floor reads and decodes."""
+    rows: list[Result] = []
+    floor_s = median_seconds(lambda: scan_caches.read_and_decode(cache, 2), pairs)
     for count in (1, 10, 100, 500):
         queries = scan_caches.random_queries(cache, count)
         made = compare(
@@ -101,45 +103,52 @@ def batches(cache: Cache, pairs: int) -> list[dict[str, object]]:
             pairs if count < 100 else 1,
         )
         summary = made.summary()
-        rows.append(
-            {
-                "case": f"{count} queries",
-                "seconds": summary["ours_seconds"],
-                "one_query_seconds": summary["peer_seconds"],
-                "times_one_query": summary["ours_seconds"] / summary["peer_seconds"],
-            }
-        )
+        times = 1 / summary["ratio"]
+        case = {"case": f"{count} queries", "times_one_query": times, "of_each": times / count}
+        rows.append(Result("batches", case, summary["ours_seconds"], floor_s))
     return rows
 
 
-def linear(cache: Cache) -> list[dict[str, object]]:
-    """Time more and more images, and fit a line."""
+def linear(cache: Cache) -> list[Result]:
+    """Time more and more images, and fit a line; the floor reads and decodes."""
     [query] = scan_caches.random_queries(cache, 1)
-    counts, seconds = [], []
+    counts, seconds, floors = [], [], []
     for images, part in scan_caches.shard_prefixes(cache, (1000, 5000, 10_000, 25_000, 50_000)):
         if counts and images <= counts[-1]:
             break
-        times = []
-        for _ in range(4):
-            started = time.perf_counter()
-            search(part, query, 50, threads=2, allow_partial=True)
-            times.append(time.perf_counter() - started)
+        ours, floor = (
+            lambda part=part: search(part, query, 50, threads=2, allow_partial=True),  # type: ignore[misc]
+            lambda part=part: scan_caches.read_and_decode(part, 2),  # type: ignore[misc]
+        )
         counts.append(images)
-        seconds.append(float(np.median(times[1:])))
+        seconds.append(median_seconds(ours, 3))
+        floors.append(median_seconds(floor, 3))
     slope, offset = np.polyfit(counts, seconds, 1)
     fitted = np.polyval((slope, offset), counts)
     spread = (
         np.square(np.array(seconds) - fitted).sum()
         / np.square(np.array(seconds) - np.mean(seconds)).sum()
     )
-    print(f"{1e6 * slope:.2f} µs an image + {1e3 * offset:.1f} ms; R² = {1 - spread:.4f}")
+    line = f"{1e6 * slope:.2f} µs an image + {1e3 * offset:.1f} ms; R² = {1 - spread:.4f}"
+    print(line)
     return [
-        {"case": f"{images} images", "seconds": one, "fitted": float(fit)}
-        for images, one, fit in zip(counts, seconds, fitted, strict=True)
+        Result("linear", {"case": f"{images} images", "fitted": float(fit)}, one, floor, notes=line)
+        for images, one, fit, floor in zip(counts, seconds, fitted, floors, strict=True)
     ]
 
 
-def overhead() -> list[dict[str, object]]:
+def median_seconds(run: Callable[[], object], times: int) -> float:
+    """Run something once unmeasured and then some times; returns the median."""
+    run()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def overhead() -> list[Result]:
     """Plan and run 1,000 shards of almost nothing."""
     from made_caches import made_cache, made_query
 
@@ -157,7 +166,8 @@ def overhead() -> list[dict[str, object]]:
         busy = found.seconds_reading + found.seconds_decoding + found.seconds_scoring
         times.append((planned - started, time.perf_counter() - planned - busy))
     plans, rest = np.median(times, axis=0)
-    return [{"case": f"{len(plan.tasks)} shards", "plan_seconds": plans, "all_but_work": rest}]
+    case = {"case": f"plan of {len(plan.tasks)} shards", "rest_of_the_search": float(rest)}
+    return [Result("overhead", case, float(plans), notes="100 ms are allowed")]
 
 
 def peak_of_search(url: str, cache_id: str, threads: int) -> dict[str, object]:
@@ -166,13 +176,23 @@ def peak_of_search(url: str, cache_id: str, threads: int) -> dict[str, object]:
     before = peak_gib()
     [query] = scan_caches.random_queries(cache, 1)
     hits = search(cache, query, 50, threads=threads)
+    peak = peak_gib()
     return {
         "case": f"{cache.count} images, {cache.feature_bytes / GIB:.2f} GiB, {threads} threads",
-        "peak_gib": peak_gib(),
+        "peak_gib": peak,
         "before_gib": before,
-        "plan_gib": plan_scan(cache, threads=threads).memory_bytes / GIB,
+        "plan_gib": plan_scan(cache, threads=threads, queries=[query]).memory_bytes / GIB,
         "seconds": hits.provenance.seconds,
+        "floor": median_seconds(lambda: scan_caches.read_raw(cache, threads), 3),
     }
+
+
+def peak_apart(cache: Cache, threads: int) -> Result:
+    """Search in a process of its own, and return its time and peak memory."""
+    command = [sys.executable, "-m", "benchmarks.scan", "--peak-of", cache.workspace.url, cache.id]
+    done = subprocess.run([*command, str(threads)], check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout)
+    return Result("memory", found, found.pop("seconds"), found.pop("floor"))
 
 
 def peak_gib() -> float:
@@ -188,7 +208,6 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=10_000, help="of 7×7×512")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved timings of each")
     parser.add_argument("--folder", type=Path, help="keep the made cache there, and use it again")
-    parser.add_argument("--json", type=Path, help="write the results there")
     suites = ("local", "cluster", "batches", "linear", "overhead", "memory")
     parser.add_argument("--suites", nargs="+", choices=suites, default=suites)
     parser.add_argument("--peak-of", nargs=3, help=argparse.SUPPRESS)
@@ -209,24 +228,11 @@ def main() -> int:
         print(
             f"{given.images} images of 7×7×512 float16, {size:.2f} GiB, {cache.shard_count} shards"
         )
-        results: dict[str, list[dict[str, object]]] = {}
+        results: list[Result] = []
         for suite in given.suites:
             print(f"\n-- {suite}")
             if suite == "memory":
-                rows = [
-                    json.loads(
-                        subprocess.run(
-                            [
-                                *(sys.executable, "-m", "benchmarks.scan", "--peak-of"),
-                                *(workspace.url, cache.id, threads),
-                            ],
-                            check=True,
-                            capture_output=True,
-                            text=True,
-                        ).stdout
-                    )
-                    for threads in ("2", "4")
-                ]
+                rows = [peak_apart(cache, threads) for threads in (2, 4)]
             else:
                 rows = {
                     "local": lambda: local(cache, given.pairs),
@@ -235,17 +241,16 @@ def main() -> int:
                     "linear": lambda: linear(cache),
                     "overhead": overhead,
                 }[suite]()
-            results[suite] = rows
-            report(rows, None)
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+            write(rows, f"scan_{suite}_{given.images}")
+            results += rows
     kept = [
-        float(str(row["ratio"])) >= PROMISED[str(row["floor"])]
-        for rows in results.values()
-        for row in rows
-        if "floor" in row and "cold" not in str(row["case"]) and "1 threads" not in str(row["case"])
+        row.ratio >= PROMISED[str(row.case["floor"])]
+        for row in results
+        if row.ratio is not None
+        and "cold" not in str(row.case["case"])
+        and "1 threads" not in str(row.case["case"])
     ]
+    kept += [row.case["peak_gib"] < PEAK_GIB for row in results if row.suite == "memory"]  # type: ignore[operator]
     print(f"\n{sum(kept)} of {len(kept)} promises kept")
     return 0 if all(kept) else 1
 

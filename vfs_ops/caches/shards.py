@@ -180,8 +180,7 @@ def decode_features(
     if end + index_bytes(plan) != len(stored):
         raise DamagedError(f"{what}: {len(stored)} bytes do not fit its index; run verify")
     if checksums is not None:
-        for (offset, length), checksum in zip(index.tolist(), checksums, strict=True):
-            _check(stored.data[offset : offset + length], checksum, what)
+        check_chunks(stored, index, checksums, what)
     shape = (len(index) * plan.images_per_chunk, *plan.image_shape)
     if plan.codec == "none":
         dtype = np.dtype(plan.dtype).newbyteorder("<")
@@ -193,6 +192,20 @@ def decode_features(
         place = target[number * size : (number + 1) * size]
         _decode_into(place, source[offset : offset + length], plan, what)
     return features[:images]
+
+
+def check_chunks(
+    stored: NDArray[np.uint8], chunks: NDArray[np.int64], checksums: Sequence[int], what: str
+) -> None:
+    """Compare chunks, given by offset and length, with their CRC-32C.
+
+    Raises
+    ------
+    DamagedError
+        If one differs.
+    """
+    for (offset, length), checksum in zip(chunks.tolist(), checksums, strict=True):
+        _check(stored.data[offset : offset + length], checksum, what)
 
 
 def _check(data: bytes | memoryview, checksum: int, what: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Part, Scratch
 from vfs_ops.kernel.exact import ELEMENTS_AT_ONCE, exact_scores, window_scores
-from vfs_ops.kernel.float_pass import float_errors, float_scores, rounding_of_factors, window_errors
+from vfs_ops.kernel.float_pass import float_errors, float_scores, window_errors
 from vfs_ops.kernel.spreading import spread
 from vfs_ops.kernel.topk import Best, joined
 
@@ -42,13 +42,13 @@ class Images:
     group: NDArray[np.int64]
 
     @classmethod
-    def of(cls, parts: Sequence[Part]) -> Self:
+    def of(cls, parts: Sequence[Part], rounding: float) -> Self:
         """Take the rows of some parts, one after the other."""
         starts = np.cumsum([0, *(len(part.block) for part in parts)])
         none = np.empty(0, np.int64)
         return cls(
             parts,
-            rounding_of_factors(*parts[0].block.kind) if parts else 0,
+            rounding,
             starts,
             np.concatenate([none, *(part.images for part in parts)]),
             np.concatenate([none, *(part.groups for part in parts)]),

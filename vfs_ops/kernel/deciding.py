@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -44,6 +44,17 @@ class Proposed:
         shape = queries, images
         none = np.full(shape, -np.inf, np.float32)
         return cls(none, np.zeros(shape, np.int32), none.copy())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Put what is known of some images after each other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.highest for part in parts], axis=1),
+            np.concatenate([part.window for part in parts], axis=1),
+            np.concatenate([part.others for part in parts], axis=1),
+        )
 
     def of(self, query: int | slice, images: slice) -> Proposed:
         """Return views of some queries and images."""

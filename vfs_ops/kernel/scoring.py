@@ -23,7 +23,12 @@ from vfs_ops.kernel.candidates import Images, candidate_bytes
 from vfs_ops.kernel.compact_pass import compact_errors, compact_scores
 from vfs_ops.kernel.deciding import Proposed, decide
 from vfs_ops.kernel.exact import Pattern, exact_scores
-from vfs_ops.kernel.float_pass import float_errors, float_pass_bytes, float_scores
+from vfs_ops.kernel.float_pass import (
+    float_errors,
+    float_pass_bytes,
+    float_scores,
+    rounding_of_factors,
+)
 from vfs_ops.kernel.spreading import spread
 from vfs_ops.kernel.topk import Best
 from vfs_ops.kernel.windows import best_two
@@ -62,20 +67,62 @@ def best_of_parts(
         One per query.
     """
     scratch = Scratch() if scratch is None else scratch
-    images = Images.of([part for part in parts if part.allowed.any()])
-    if floors is None:
-        floors = np.full(len(batch), -np.inf)
-    proposed = _propose(batch, images, scratch)
-    found = [Best.empty()] * len(batch)
+    proposals = Proposals(batch)
+    proposals.add(parts, scratch)
+    return proposals.decide(k, floors, scratch)
 
-    every = slice(None)
 
-    def one(number: int, scratch: Scratch) -> None:
-        query, floor = batch.singles[number], float(floors[number])
-        found[number] = decide(query, images, proposed.of(number, every), k, floor, scratch)
+class Proposals:
+    """What a fast pass finds in parts as they come, decided once all are there.
 
-    spread(range(len(batch)), one, scratch)
-    return found
+    A part may be added while the processor's cache still holds it. The parts are read again when
+    it is decided.
+
+    Parameters
+    ----------
+    batch
+        The queries.
+    rounding
+        What `vfs_ops.kernel.float_pass.rounding_of_factors` returned for the parts to come; found
+        out by the first part if not given.
+    """
+
+    def __init__(self, batch: Batch, rounding: float | None = None) -> None:
+        self._batch, self._rounding = batch, rounding
+        self._parts: list[Part] = []
+        self._found: list[Proposed] = []
+
+    def add(self, parts: Sequence[Part], scratch: Scratch) -> None:
+        """Score all windows of some parts fast."""
+        some = [part for part in parts if part.allowed.any()]
+        if some and self._rounding is None:
+            self._rounding = rounding_of_factors(*some[0].block.kind)
+        queries, rounding = len(self._batch), self._rounding or 0
+        found = [Proposed.nothing(queries, len(part.block)) for part in some]
+
+        def one(number: int, scratch: Scratch) -> None:
+            _propose(self._batch, some[number], rounding, found[number], scratch)
+
+        spread(range(len(some)), one, scratch)
+        self._parts += some
+        self._found += found
+
+    def decide(self, k: int, floors: NDArray[np.float64] | None, scratch: Scratch) -> list[Best]:
+        """Return the best windows for each query, as `best_of_parts` does."""
+        queries = len(self._batch)
+        if not self._parts:
+            return [Best.empty()] * queries
+        images, proposed = Images.of(self._parts, self._rounding or 0), Proposed.joined(self._found)
+        least = np.full(queries, -np.inf) if floors is None else floors
+        found = [Best.empty()] * queries
+        every = slice(None)
+
+        def one(number: int, scratch: Scratch) -> None:
+            query, floor = self._batch.singles[number], float(least[number])
+            found[number] = decide(query, images, proposed.of(number, every), k, floor, scratch)
+
+        spread(range(queries), one, scratch)
+        return found
 
 
 def best_scores(
@@ -94,7 +141,8 @@ def best_scores(
     scratch = Scratch() if scratch is None else scratch
     shape = (len(batch), len(part.block))
     score, y, x = np.full(shape, np.nan), np.full(shape, -1), np.full(shape, -1)
-    images, allowed = Images.of([part]), part.allowed_to(len(batch))
+    images = Images.of([part], rounding_of_factors(*part.block.kind))
+    allowed = part.allowed_to(len(batch))
     for number, query in enumerate(batch.singles):
         rows = np.flatnonzero(allowed[number])
         best = images.exact(query, rows, np.full(len(rows), -np.inf), scratch)
@@ -146,24 +194,15 @@ def scratch_bytes(grid: tuple[int, int], channels: int, queries: int = 1) -> int
     return float_pass_bytes(grid, channels, queries) + candidate_bytes(grid, channels)
 
 
-def _propose(batch: Batch, images: Images, scratch: Scratch) -> Proposed:
-    """Score all windows of all images fast."""
-    proposed = Proposed.nothing(len(batch), int(images.starts[-1]))
-
-    def one(number: int, scratch: Scratch) -> None:
-        part, start = images.parts[number], int(images.starts[number])
-        bounds = proposed.of(slice(None), slice(start, start + len(part.block)))
-        allowed = part.allowed_to(len(batch))
-        needed = np.asarray(allowed.any(axis=0))
-        if part.block.tiles and needed.mean() >= _COMPACT_SHARE:
-            _propose_compact(batch, part.block, needed, bounds, scratch)
-        else:
-            rows = np.flatnonzero(needed)
-            _propose_float(batch, part.block, rows, images.rounding, bounds, scratch)
-        bounds.highest[~allowed] = -np.inf
-
-    spread(range(len(images.parts)), one, scratch)
-    return proposed
+def _propose(batch: Batch, part: Part, rounding: float, bounds: Proposed, scratch: Scratch) -> None:
+    """Score all windows of a part fast."""
+    allowed = part.allowed_to(len(batch))
+    needed = np.asarray(allowed.any(axis=0))
+    if part.block.tiles and needed.mean() >= _COMPACT_SHARE:
+        _propose_compact(batch, part.block, needed, bounds, scratch)
+    else:
+        _propose_float(batch, part.block, np.flatnonzero(needed), rounding, bounds, scratch)
+    bounds.highest[~allowed] = -np.inf
 
 
 def _propose_float(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -19,9 +20,16 @@ from vfs_ops.caches.shard_sources import norm_bytes
 from vfs_ops.caches.shards import decoded_bytes
 from vfs_ops.datasets.predicates import Filters
 from vfs_ops.errors import IncompleteError, QueryError
+from vfs_ops.scans.queries import Query
+from vfs_ops.store.urls import REMOTE_PROTOCOLS
 
 DEFAULT_THREADS: Final = max(2, int(CPU_COUNT))
-"""Shards that are read and scored at once by default."""
+"""Shards that are read and scored at once by default, if they are on local disk or in memory."""
+READ_AHEAD: Final = 2
+"""Shards that are on their way from a remote store beside those by default: a connection that
+waits for its thread to score brings nothing."""
+_PROPOSED_BYTES: Final = 24
+"""Known of an image for each query: three numbers of four bytes, by block and of the shard."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +65,16 @@ class ScanPlan:
     """Shards that are not there, of which images would be compared."""
     threads: int
     """Shards in memory at once."""
-    memory_bytes: int
-    """Bound on the memory that shards take while they are read and scored: `threads` times one
-    shard as stored, as decoded if it is compressed, and its norms."""
+    shard_bytes: int
+    """Most that one shard takes in memory: as it is stored, twice where a client puts it together,
+    as decoded if it is compressed, and its norms."""
+    kernel_bytes: int
+    """Most that the kernel takes beside it in each thread; 0 of a plan without queries."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bound on the memory that the search takes while it reads and scores."""
+        return self.threads * (self.shard_bytes + self.kernel_bytes)
 
     @property
     def images(self) -> int:
@@ -104,6 +119,7 @@ def plan_scan(
     unique_by: str | None = None,
     threads: int | None = None,
     allow_partial: bool = False,
+    queries: Sequence[Query] = (),
 ) -> ScanPlan:
     """Decide what a search of a cache reads.
 
@@ -118,9 +134,12 @@ def plan_scan(
     unique_by
         Column of which each value may give one hit at most.
     threads
-        Shards that are read and scored at once; `DEFAULT_THREADS` if not given.
+        Shards that are read and scored at once. If not given, `DEFAULT_THREADS`, and `READ_AHEAD`
+        more where the store is remote.
     allow_partial
         Plan for the shards that are there, if some are missing.
+    queries
+        What will be searched for, to tell the memory that scoring takes, too.
 
     Raises
     ------
@@ -136,7 +155,7 @@ def plan_scan(
     >>> plan_scan(cache, where=[("label", "==", "cat")])  # doctest: +SKIP
     <ScanPlan: 3100 images of cache 3f29a1c0d4be in 98 shards (41 by ranged reads), 1320.5 MiB; …>
     """
-    at_once = DEFAULT_THREADS if threads is None else check_positive("threads", threads)
+    at_once = default_threads(cache) if threads is None else check_positive("threads", threads)
     allowed = cache.dataset.where(where)
     matching = int(allowed.sum())
     if rows is not None:
@@ -163,10 +182,30 @@ def plan_scan(
         raise IncompleteError(
             f"cache {cache.id[:12]} has none of the shards to search; build it again"
         )
-    plan = cache.plan
-    shard = max(task.receipt.feature_bytes for task in tasks) + norm_bytes(plan)
-    decoded = 0 if plan.codec == "none" else decoded_bytes(plan)
-    return ScanPlan(cache.id, tasks, missing, at_once, at_once * (shard + decoded))
+    shard = 0 if cache.resident else max(map(partial(_shard_bytes, cache), tasks))
+    return ScanPlan(cache.id, tasks, missing, at_once, shard, _kernel_bytes(cache, queries))
+
+
+def default_threads(cache: Cache) -> int:
+    """Return how many shards of a cache are read and scored at once if nobody says."""
+    remote = not cache.resident and cache.workspace.protocol in REMOTE_PROTOCOLS
+    return DEFAULT_THREADS + READ_AHEAD if remote else DEFAULT_THREADS
+
+
+def _shard_bytes(cache: Cache, task: ShardTask) -> int:
+    remote = cache.workspace.protocol in REMOTE_PROTOCOLS
+    stored = task.receipt.feature_bytes + norm_bytes(cache.plan)
+    decoded = 0 if cache.plan.codec == "none" else decoded_bytes(cache.plan)
+    return (1 + remote) * stored + decoded
+
+
+def _kernel_bytes(cache: Cache, queries: Sequence[Query]) -> int:
+    from vfs_ops.kernel.scoring import scratch_bytes
+
+    if not queries:
+        return 0
+    proposed = _PROPOSED_BYTES * len(queries) * cache.plan.images_per_shard
+    return scratch_bytes(cache.grid, cache.channels, len(queries)) + proposed
 
 
 def _tasks(

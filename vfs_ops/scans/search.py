@@ -93,7 +93,7 @@ def search(
     exclude_query_image
         Leave out all rows that hold the query's own image, by content digest.
     threads
-        Shards that are read and scored at once; `vfs_ops.scans.plan.DEFAULT_THREADS` by default.
+        Shards that are read and scored at once; see `vfs_ops.scans.plan.default_threads`.
     client
         A `distributed.Client` on whose workers to search. By default the active one, if there is
         one and its workers can see the cache, which they open by its URL; else threads of this
@@ -189,6 +189,7 @@ def search_iter(
         unique_by=unique_by,
         threads=threads,
         allow_partial=allow_partial,
+        queries=questions.queries,
     )
     left_out = [plan.count_compared(rows) for rows in own]
     if max(left_out) == plan.images:

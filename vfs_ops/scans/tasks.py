@@ -18,8 +18,9 @@ from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Block, Part
 from vfs_ops.kernel.blocks import Scratch as Buffers
 from vfs_ops.kernel.exact import Pattern
-from vfs_ops.kernel.scoring import best_of_parts, best_scores
-from vfs_ops.kernel.topk import Best
+from vfs_ops.kernel.float_pass import rounding_of_factors
+from vfs_ops.kernel.scoring import Proposals, best_of_parts, best_scores
+from vfs_ops.kernel.topk import Best, joined
 from vfs_ops.scans.plan import ShardTask
 
 
@@ -74,6 +75,7 @@ class Scorer:
         self._of_thread = threading.local()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         """What scores on this machine."""
+        self._rounding = rounding_of_factors(self._batch.channels, torch.device(self.device))
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Any, ...]]:
         return Scorer, self._made_of
@@ -106,25 +108,27 @@ class Scorer:
         if cancelled():
             return None
         scratch, buffers = self._reused()
+        shard, wanted = task.receipt.shard, None if task.whole else task.wanted
+        scored = _Scored(self._batch, self._job.k, self._rounding, buffers)
+        cost, scoring, images = ReadCost(), 0.0, 0
         try:
-            arrays = self._job.source.read(
-                task.receipt, None if task.whole else task.wanted, scratch
-            )
+            for arrays in self._job.source.read_blocks(task.receipt, wanted, scratch):
+                if cancelled():
+                    return None
+                started = time.perf_counter()
+                part, count = self._part(task, arrays)
+                scored.add(part)
+                cost, images = cost + arrays.cost, images + count
+                scoring += time.perf_counter() - started
         except IncompleteError:
             if not self._job.allow_partial:
                 raise
             nothing = tuple(Best.empty() for _ in self._batch.patterns)
-            cost = ReadCost()
-            return ShardResult(task.receipt.shard, 0, nothing, cost, 0.0, self.device, missing=True)
-        if cancelled():
-            return None
+            return ShardResult(shard, 0, nothing, ReadCost(), 0.0, self.device, missing=True)
         started = time.perf_counter()
-        part, images = self._part(task, arrays)
-        best = self._score(part, floors(), buffers)
-        scoring = time.perf_counter() - started
-        return ShardResult(
-            task.receipt.shard, images, best, arrays.cost, scoring, self.device, missing=False
-        )
+        best = scored.best(floors())
+        scoring += time.perf_counter() - started
+        return ShardResult(shard, images, best, cost, scoring, self.device, missing=False)
 
     def run_together(
         self, tasks: Sequence[ShardTask], floors: Sequence[float]
@@ -139,7 +143,7 @@ class Scorer:
         parts, counts = zip(*map(self._part, tasks, read), strict=True)
         buffers = self._reused()[1]
         if self._job.k is None:
-            found = [self._score(part, floors, buffers) for part in parts]
+            found = [_best_of_images(self._batch, part, buffers) for part in parts]
         else:
             least = np.asarray(floors, np.float64)
             best = best_of_parts(self._batch, parts, self._job.k, least, buffers)
@@ -165,22 +169,42 @@ class Scorer:
         block = arrays.block or Block.of(arrays.features, arrays.sq_norm, device=self.device)
         return Part(block, images, groups, allowed), count
 
-    def _score(self, part: Part, floors: Sequence[float], buffers: Buffers) -> tuple[Best, ...]:
-        if self._job.k is not None:
-            least = np.asarray(floors, np.float64)
-            return tuple(best_of_parts(self._batch, [part], self._job.k, least, buffers))
-        found = []
-        for score, y, x in zip(*best_scores(self._batch, part, buffers), strict=True):
-            rows = np.flatnonzero(~np.isnan(score))
-            found.append(Best(score[rows], part.images[rows], y[rows], x[rows], part.groups[rows]))
-        return tuple(found)
-
     def _reused(self) -> tuple[Scratch, Buffers]:
         """Return the memory of this thread."""
         if not hasattr(self._of_thread, "memory"):
             self._of_thread.memory = Scratch(), Buffers()
         memory: tuple[Scratch, Buffers] = self._of_thread.memory
         return memory
+
+
+class _Scored:
+    """The blocks of a shard that have come, scored as far as one block allows."""
+
+    def __init__(self, batch: Batch, k: int | None, rounding: float, buffers: Buffers) -> None:
+        self._batch, self._k, self._buffers = batch, k, buffers
+        self._proposals = Proposals(batch, rounding)
+        self._found: list[tuple[Best, ...]] = []
+
+    def add(self, part: Part) -> None:
+        if self._k is None:
+            self._found.append(_best_of_images(self._batch, part, self._buffers))
+        else:
+            self._proposals.add([part], self._buffers)
+
+    def best(self, floors: Sequence[float]) -> tuple[Best, ...]:
+        if self._k is None:
+            return tuple(joined(of_query) for of_query in zip(*self._found, strict=True))
+        least = np.asarray(floors, np.float64)
+        return tuple(self._proposals.decide(self._k, least, self._buffers))
+
+
+def _best_of_images(batch: Batch, part: Part, buffers: Buffers) -> tuple[Best, ...]:
+    """Return the best window of every image, for each query."""
+    found = []
+    for score, y, x in zip(*best_scores(batch, part, buffers), strict=True):
+        rows = np.flatnonzero(~np.isnan(score))
+        found.append(Best(score[rows], part.images[rows], y[rows], x[rows], part.groups[rows]))
+    return tuple(found)
 
 
 def run_task(scorer: Scorer, task: ShardTask, floors: Sequence[float]) -> ShardResult | None:

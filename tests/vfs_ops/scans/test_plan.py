@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_caches import made_cache
+from made_caches import made_cache, made_query
 
 from vfs_ops.caches import cache_reading
 from vfs_ops.caches.cache import Cache
@@ -34,6 +34,9 @@ def test_a_plan_without_a_filter_reads_all_shards_whole(made: Cache) -> None:
     )
     assert plan.memory_bytes == 3 * (made.receipts[0].feature_bytes + norm_bytes(made.plan))
     assert [task.wanted for task in plan.tasks] == [None] * 6
+    query = made_query(made, np.ones((2, 2)), np.ones((2, 2, 4), np.float32))
+    with_kernel = plan_scan(made, threads=3, queries=[query])
+    assert with_kernel.memory_bytes == plan.memory_bytes + 3 * with_kernel.kernel_bytes
     assert "89 images of cache" in repr(plan)
     assert "3 at once" in repr(plan)
 

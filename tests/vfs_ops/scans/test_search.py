@@ -1,48 +1,30 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from makers import make_extractor, write_photos
 from oracle import naive_search
+from searches import BOX, places
 
 from vfs_ops.builds.builder import build
-from vfs_ops.caches.cache import Cache, open_cache
+from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.cache_reading import ShardStore
-from vfs_ops.caches.layout import features_key
 from vfs_ops.caches.receipts import Receipt
 from vfs_ops.datasets.ingestion import ingest
-from vfs_ops.datasets.tables import TableSource
 from vfs_ops.errors import (
     DamagedError,
     ExtractorMismatchError,
-    IncompleteError,
     PredicateError,
     QueryError,
     StorageError,
 )
-from vfs_ops.kernel.exact import Pattern
 from vfs_ops.progress import Progress
-from vfs_ops.scans.hits import Hits
 from vfs_ops.scans.queries import Query, query_from_image, query_from_row
-from vfs_ops.scans.search import search, search_iter
+from vfs_ops.scans.search import search
 from vfs_ops.store.workspace import Workspace
-
-BOX = [(16.0, 12.0, 48.0, 36.0)]
-
-
-def places(hits: Hits) -> list[tuple[float, int, int, int]]:
-    columns = (hits.score, hits.image, hits.cell_y, hits.cell_x)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-@pytest.fixture
-def query(cache: Cache) -> Query:
-    return query_from_row(cache, 7, boxes=BOX)
 
 
 def test_hits_are_those_of_a_triple_loop(cache: Cache, query: Query) -> None:
@@ -64,7 +46,7 @@ def test_shards_may_come_from_storage_in_any_order(
     cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = places(search(cache, query, 9))
-    read, last = ShardStore.read, threading.Event()
+    read, last = ShardStore.read_blocks, threading.Event()
 
     def delayed(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         if receipt.shard == 3:
@@ -72,7 +54,7 @@ def test_shards_may_come_from_storage_in_any_order(
         assert last.wait(10)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(ShardStore, "read", delayed)
+    monkeypatch.setattr(ShardStore, "read_blocks", delayed)
     assert places(search(cache, query, 9, threads=4)) == expected
 
 
@@ -93,21 +75,6 @@ def test_copies_of_the_query_image_are_left_out_too(tmp_path, workspace: Workspa
     (tmp_path / "some" / "copy.png").write_bytes(original.read_bytes())
     [cache] = build(ingest(str(tmp_path / "some"), workspace), make_extractor(("0",)))
     assert len(search(cache, query_from_row(cache, 0), 10)) == 4
-
-
-@pytest.fixture
-def described(tmp_path, photos, workspace: Workspace, small_shards: None) -> Cache:
-    """A cache of 30 images with a label each, but for every fifth, and metadata."""
-    uris = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))[:30]
-    lines = ["file,label,size,rank"]
-    for number, uri in enumerate(uris):
-        label = "" if number % 5 == 4 else f"<b>${number % 3}"
-        lines.append(f"{photos / uri},{label},{number},{number * 2}")
-    table = tmp_path / "table.csv"
-    table.write_text("\n".join(lines) + "\n")
-    dataset = ingest(TableSource(str(table), "file", "label"), workspace)
-    [cache] = build(dataset, make_extractor(("0",)))
-    return cache
 
 
 def test_a_filter_is_applied_before_the_search(described: Cache) -> None:
@@ -203,165 +170,15 @@ def test_an_error_of_a_reader_reaches_the_caller_and_stops_the_others(
         raise DamagedError(f"shard {receipt.shard} is cut off")
 
     before = threading.active_count()
-    monkeypatch.setattr(ShardStore, "read", broken)
+    monkeypatch.setattr(ShardStore, "read_blocks", broken)
     with pytest.raises(DamagedError, match="shard"):
         search(cache, query)
     assert threading.active_count() == before
 
 
-@pytest.fixture
-def queries(cache: Cache) -> list[Query]:
-    boxes = [BOX, [(0.0, 0.0, 12.0, 12.0)], None, [(30.0, 20.0, 64.0, 48.0)]]
-    return [query_from_row(cache, 11 * n, boxes=box) for n, box in enumerate(boxes)]
-
-
-@pytest.mark.parametrize("unique_by", [None, "label"])
-def test_many_queries_find_what_each_finds_alone(
-    described: Cache, unique_by: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    boxes = [BOX, [(0.0, 0.0, 12.0, 12.0)], None]
-    queries = [query_from_row(described, 3 * n, boxes=boxes[n % 3]) for n in range(10)]
-    alone = [search(described, one, 4, unique_by=unique_by) for one in queries]
-    read, shards = ShardStore.read, []
-
-    def counted(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
-        shards.append(receipt.shard)
-        return read(self, receipt, *others)
-
-    monkeypatch.setattr(ShardStore, "read", counted)
-    together = search(described, queries=queries, k=4, unique_by=unique_by)
-    assert [places(hits) for hits in together] == [places(hits) for hits in alone]
-    assert sorted(shards) == [0, 1]
-    images = [hits.provenance.images_searched for hits in together]
-    assert images == [hits.provenance.images_searched for hits in alone]
-
-
-def test_the_table_of_many_queries_is_tidy(cache: Cache, queries: list[Query]) -> None:
-    answers = search(cache, queries=queries, k=3)
-    table = answers.to_frame()
-    assert table["query"].tolist() == [number for number in range(4) for _ in range(3)]
-    assert table["rank"].tolist() == [1, 2, 3] * 4
-    assert table["image"].tolist() == [image for hits in answers for image in hits.image]
-    assert (len(answers), len(answers[2])) == (4, 3)
-    assert "4 queries" in repr(answers)
-    assert "<td>" in answers._repr_html_()
-
-
-def test_own_images_are_found_by_the_others(cache: Cache, queries: list[Query]) -> None:
-    answers = search(cache, queries=queries, k=60)
-    for number, hits in enumerate(answers):
-        assert len(hits) == 59
-        assert 11 * number not in hits.image
-    with_own = search(cache, queries=queries, k=60, exclude_query_image=False)
-    assert [hits.image[0] for hits in with_own] == [0, 11, 22, 33]
-
-
 def test_k_beyond_the_dataset_gives_all_of_it(cache: Cache, query: Query) -> None:
     hits = search(cache, query, 10_000)
     assert sorted(hits.image) == [row for row in range(60) if row != 7]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"queries": []}, "queries is empty"),
-        ({"queries": ["no"]}, "query 0 is a str"),
-        ({"query": 1, "queries": [2]}, "give one of them"),
-    ],
-)
-def test_questions_that_are_none_are_refused(
-    cache: Cache, given: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(QueryError, match=message):
-        search(cache, **given)
-
-
-def test_extractors_may_not_be_mixed_in_one_batch(caches: list[Cache], query: Query) -> None:
-    other = query_from_row(caches[1], 7)
-    with pytest.raises(ExtractorMismatchError, match="layer"):
-        search(caches[0], queries=[query, other])
-
-
-def test_a_query_larger_than_the_grid_is_refused(cache: Cache, query: Query) -> None:
-    weights = np.ones((9, 2), np.float32)
-    large = replace(query, pattern=Pattern.of(weights, np.ones((9, 2, 6), np.float32)))
-    with pytest.raises(QueryError, match=r"query 1 covers 9 × 2 cells.*8 × 8"):
-        search(cache, queries=[query, large])
-
-
-def test_a_filter_that_leaves_a_query_its_own_image_says_which(
-    cache: Cache, queries: list[Query]
-) -> None:
-    [uri] = cache.dataset.rows([11], ["uri"])["uri"].to_pylist()
-    with pytest.raises(QueryError, match="for query 1: the filter leaves its own image"):
-        search(cache, queries=queries, where=[("uri", "==", uri)])
-
-
-def test_partial_results_grow_and_the_last_is_the_answer(cache: Cache, query: Query) -> None:
-    seen = []
-    with search_iter(cache, query, 9, threads=1) as run:
-        assert run.plan.images == 59
-        for partial in run:
-            seen.append((partial.fraction, partial.complete, len(partial.hits)))
-            provenance = partial.hits.provenance
-            assert provenance.shards_read == partial.done
-    assert seen[-1] == (1.0, True, 9)
-    assert [fraction for fraction, _, _ in seen] == sorted({fraction for fraction, _, _ in seen})
-    assert all(not complete for fraction, complete, _ in seen if fraction < 1)
-    assert places(partial.hits) == places(search(cache, query, 9))  # type: ignore[arg-type]
-
-
-def test_a_search_is_cancelled_within_a_shard(
-    cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, started, go_on = ShardStore.read, threading.Event(), threading.Event()
-
-    def slow(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
-        if receipt.shard == 1:
-            started.set()
-            assert go_on.wait(30)
-        return read(self, receipt, *others)
-
-    monkeypatch.setattr(ShardStore, "read", slow)
-    before = threading.active_count()
-    run = search_iter(cache, query, threads=1)
-    other = threading.Thread(
-        target=lambda: (started.wait(30), run.cancel(), go_on.set()), daemon=True
-    )
-    other.start()
-    partials = list(run)
-    other.join()
-    assert [partial.done for partial in partials] == [1]  # shard 1 was read, and not scored
-    assert not partials[-1].complete
-    assert not partials[-1].hits.provenance.complete
-    assert "INCOMPLETE" in repr(partials[-1].hits)
-    assert threading.active_count() == before
-
-
-def test_leaving_a_search_early_ends_its_threads(cache: Cache, query: Query) -> None:
-    before = threading.active_count()
-    with search_iter(cache, query, threads=3) as run:
-        next(run)
-    assert threading.active_count() == before
-    search_iter(cache, query).close()  # before it began
-    assert threading.active_count() == before
-
-
-def test_an_interrupt_by_the_progress_callback_stops_the_search(cache: Cache, query: Query) -> None:
-    def stop(progress: Progress) -> None:
-        if progress.done:
-            raise KeyboardInterrupt
-
-    before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt):
-        search(cache, query, progress=stop)
-    assert threading.active_count() == before
-
-
-def test_torch_keeps_its_threads(cache: Cache, query: Query) -> None:
-    before = torch.get_num_threads()
-    search(cache, query)
-    assert torch.get_num_threads() == before
 
 
 def test_provenance_counts_what_was_done(cache: Cache, query: Query) -> None:
@@ -395,50 +212,3 @@ def test_a_second_query_on_a_resident_cache_reads_nothing(
     assert places(filtered) == [
         place for place in places(search(resident, query, 60)) if place[1] in filtered.image
     ]
-
-
-@pytest.fixture
-def partial(cache: Cache) -> Cache:
-    """The cache as it was before shard 2 was finished."""
-    for name in ("complete.json", "receipts.parquet", "receipts/00002.json"):
-        cache.workspace.delete(f"caches/{cache.id}/{name}")
-    with pytest.raises(IncompleteError, match=r"3 of 4 shards.*allow_partial"):
-        open_cache(cache.workspace, cache.id)
-    return open_cache(cache.workspace, cache.id, allow_partial=True)
-
-
-def test_a_partial_cache_is_searched_only_if_that_is_allowed(partial: Cache, query: Query) -> None:
-    assert partial.missing_shards == (2,)
-    assert [receipt.shard for receipt in partial.receipts] == [0, 1, 3]
-    assert partial.receipt(3).shard == 3
-    with pytest.raises(IncompleteError, match="lacks 1 of 4 shards"):
-        search(partial, query)
-    hits = search(partial, query, 60, allow_partial=True)
-    assert sorted(hits.image) == [row for row in range(60) if row != 7 and not 32 <= row < 48]
-    found = hits.provenance
-    assert (found.complete, found.missing_shards, found.shards_read) == (False, 1, 3)
-    assert "INCOMPLETE" in repr(hits)
-    assert hits.to_xarray().attrs["complete"] == 0
-    with pytest.raises(IncompleteError, match="shard 2"):
-        partial.feature_map(33)
-    np.testing.assert_array_equal(partial.feature_map(50), partial.feature_maps(48, 60)[2])
-
-
-def test_a_filter_that_needs_no_missing_shard_gives_a_complete_answer(
-    partial: Cache, query: Query
-) -> None:
-    uris = partial.dataset.table(["uri"])["uri"].to_pylist()[:16]
-    hits = search(partial, query, 60, where=[("uri", "in", uris)])
-    assert hits.provenance.complete
-    assert len(hits) == 15
-
-
-def test_a_shard_that_vanished_is_left_out_only_if_that_is_allowed(
-    cache: Cache, query: Query
-) -> None:
-    cache.workspace.delete(features_key(cache.id, 1))
-    with pytest.raises(IncompleteError, match=r"shard 1 of cache .* is missing"):
-        search(cache, query)
-    hits = search(cache, query, 60, allow_partial=True)
-    assert sorted(hits.image) == [row for row in range(60) if row != 7 and not 16 <= row < 32]
-    assert (hits.provenance.complete, hits.provenance.missing_shards) == (False, 1)

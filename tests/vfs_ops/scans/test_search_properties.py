@@ -10,16 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_caches import made_cache, made_query
 from oracle import naive_score, naive_search
+from searches import places
 
-from vfs_ops.scans.hits import Hits
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search
 from vfs_ops.store.workspace import Workspace
-
-
-def places(hits: Hits) -> list[tuple[float, int, int, int]]:
-    columns = (hits.score, hits.image, hits.cell_y, hits.cell_x)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 @st.composite
