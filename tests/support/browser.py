@@ -27,6 +27,12 @@ _READY = """() => {
   const kernel = session.session?.kernel;
   return kernel?.connectionStatus === 'connected' && kernel.status === 'idle' ? kernel.id : null;
 }"""
+_APPEND = """(source) => {
+  const { content } = window.jupyterapp.shell.currentWidget;
+  content.model.sharedModel.addCell({ cell_type: 'code', source });
+  content.activeCellIndex = content.widgets.length - 1;
+  window.jupyterapp.commands.execute('notebook:run-cell');
+}"""
 _RAN = """() => {
   const cells = window.jupyterapp.shell.currentWidget.content.widgets;
   return cells.every((cell) => !cell.promptNode?.textContent.includes('*'))
@@ -105,6 +111,14 @@ class Notebook(Watched):
         self.page.evaluate(
             "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
         )
+        self._wait()
+
+    def append(self, code):
+        """Add a cell at the end and run it, as `run` does."""
+        self.page.evaluate(_APPEND, code)
+        self._wait()
+
+    def _wait(self):
         self.page.wait_for_function(_RAN, timeout=1000 * START_SECONDS)
         found = self.page.evaluate(_ERRORS)
         assert not found, "\n".join(found)

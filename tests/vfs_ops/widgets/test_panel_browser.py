@@ -342,8 +342,9 @@ def test_nothing_is_cut_off(notebook, canvas, theme, size):
         notebook.theme("light")
 
 
-def test_two_views_of_a_panel_and_a_kernel_that_ends_under_a_search(open_notebook, setup):
-    notebook = open_notebook(setup[1], "panel")
+def test_two_views_of_a_panel_and_a_kernel_that_ends_under_a_search(notebook, canvas):
+    """The last one: the kernel is another one then."""
+    notebook.append("panel")
     views = [notebook.page.locator(".vfs-search").nth(number) for number in range(2)]
     canvases = [Canvas(view.locator("canvas.vfs-stage"), 64) for view in views]
     for view in views:

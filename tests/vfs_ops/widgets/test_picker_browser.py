@@ -235,6 +235,33 @@ def test_python_sets_a_mask_and_chooses_an_image(notebook, canvas):
     np.testing.assert_array_equal(notebook.kernel.evaluate("picker.mask"), mask)
 
 
+def test_a_stroke_while_an_image_opens_changes_neither_image(notebook, canvas):
+    mask = finished(notebook, lambda: canvas.click((40, 30)))
+    notebook.kernel.execute(
+        """
+import threading
+opened, shown = threading.Event(), picker._shown
+picker._shown = lambda number: (opened.wait(60), shown(number))[1]
+"""
+    )
+    (x, y), (right, below) = canvas.at((20, 20), (140, 100))
+    gallery = notebook.page.get_by_role("listbox", name="Images")
+    gallery.get_by_role("option", name=EVIL).click()
+    expect(canvas.locator).to_have_attribute("aria-busy", "true")
+    mouse = notebook.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(right, y)
+    notebook.kernel.execute("del picker._shown; opened.set()")
+    canvas.empty()
+    mouse.move(right, below)
+    mouse.up()
+    assert not notebook.kernel.evaluate("picker.mask").any()
+    notebook.kernel.execute("picker.number = 0")
+    expect(notebook.page.locator(".vfs-caption")).to_have_text("chelsea · 160 × 120")
+    np.testing.assert_array_equal(notebook.kernel.evaluate("picker.mask"), mask)
+
+
 def test_names_stay_text_and_bad_images_say_why(notebook, canvas):
     page = notebook.page
     gallery = page.get_by_role("listbox", name="Images")
@@ -280,8 +307,8 @@ def test_nothing_is_cut_off(notebook, canvas, theme, size):
         notebook.theme("light")
 
 
-def test_a_restarted_kernel_is_said(open_notebook):
-    notebook = open_notebook("import numpy as np\n" + SETUP)
+def test_a_restarted_kernel_is_said(notebook, canvas):
+    """The last one: the kernel is another one then."""
     expect(notebook.page.locator(".vfs-caption")).to_contain_text("chelsea")
     notebook.allowed.append("")  # whatever Jupyter logs about closed connections
     notebook.restart_kernel()
