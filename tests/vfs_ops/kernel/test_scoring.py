@@ -186,7 +186,10 @@ def test_perfect_scores_tie_where_no_bound_is_above_them(form: str, k: int) -> N
     one_hot = np.eye(8, dtype=np.float32)  # summed without rounding, and nothing lost when compact
     features = one_hot[np.random.default_rng(0).integers(1, 8, (40, 2, 2))]
     features[np.arange(40), np.arange(40) % 2, np.arange(40) % 3 % 2] = one_hot[0]
-    [best] = find(features, [Pattern.of(np.ones((1, 1), np.float32), one_hot[:1, None])], k, form)
+    batch = Batch.of([Pattern.of(np.ones((1, 1), np.float32), one_hot[:1, None])], (2, 2))
+    [best] = best_of_parts(batch, parts_of(features, [], form), k)
+    [above] = best_of_parts(batch, parts_of(features, [], form), k, np.ones(1))
+    same(best, above)
     assert best.image.tolist() == list(range(k))
     np.testing.assert_array_equal(best.score, 1)
 
