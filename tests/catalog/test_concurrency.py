@@ -10,7 +10,7 @@ import catalog
 from catalog.records import INDEX_KEY
 from vfs_ops.store.workspace import Workspace
 
-PROCESSES = 4
+PROCESSES = 3
 
 SCRIPT = """
 import sys
@@ -32,7 +32,7 @@ for number in range(int(each)):
 """
 
 
-@pytest.mark.parametrize(("kind", "each"), [("file", 3), ("s3", 1)])
+@pytest.mark.parametrize(("kind", "each"), [("file", 2), ("s3", 1)])
 def test_processes_that_register_at_once_lose_nothing(dataset, kind, each, request):
     workspace = dataset.workspace
     if kind == "s3":

@@ -6,6 +6,8 @@ from s3_server import forget_file_systems
 
 import catalog
 from vfs_ops.errors import AccessError
+from vfs_ops.scans.queries import query_from_row
+from vfs_ops.scans.search import search
 
 
 def copied(source, target):
@@ -14,7 +16,7 @@ def copied(source, target):
     return target
 
 
-def test_opening_by_name_takes_few_requests_however_many_entries(
+def test_opening_by_name_and_scanning_take_few_requests_however_many_entries(
     registered, caches, s3_workspace, s3_proxy
 ):
     for number in range(20):
@@ -25,6 +27,14 @@ def test_opening_by_name_takes_few_requests_however_many_entries(
     assert opened.id == caches[1].id
     counts = s3_proxy.counts()
     assert sum(counts.values()) <= 10, counts
+    query = query_from_row(opened, 3, boxes=[(8, 8, 40, 40)])
+    s3_proxy.forget()
+    hits = search(opened, query, 3)
+    counts = s3_proxy.counts()
+    assert set(counts) == {"GET"}
+    assert s3_proxy.count("GET", "data.zarr") == 2 * opened.shard_count == 8
+    assert counts["GET"] <= 8 + 2, counts  # labels and previews of what was found
+    assert hits.provenance.shards_read == opened.shard_count
     s3_proxy.forget()
     assert len(catalog.find_all(s3_workspace)) == 23
     assert sum(s3_proxy.counts().values()) <= 3
