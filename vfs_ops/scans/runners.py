@@ -144,8 +144,10 @@ def run_on_cluster(
     from distributed import CancelledError, KilledWorker
 
     finished: SimpleQueue[Any] = SimpleQueue()
-    shared = [client.submit(_unchanged, part, pure=False) for part in _parts(patterns)]
-    scorer = client.submit(Scorer, job, *shared, pure=False)
+    parts = list(_parts(patterns))
+    alone = len(parts) == 1  # then they may travel with the job, and one task less is waited for
+    shared = [] if alone else [client.submit(_unchanged, part, pure=False) for part in parts]
+    scorer = client.submit(Scorer, job, *(parts if alone else shared), pure=False)
     waiting: list[ShardTask] = list(reversed(plan.tasks))
     running: dict[str, Any] = {}
 

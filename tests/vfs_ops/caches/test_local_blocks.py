@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_caches import made_cache
+
+from vfs_ops.caches import local_blocks
+from vfs_ops.caches.cache import Cache
+from vfs_ops.caches.cache_reading import ShardStore
+from vfs_ops.caches.layout import features_key
+from vfs_ops.caches.shard_sources import Scratch, ShardArrays
+from vfs_ops.errors import DamagedError, IncompleteError
+from vfs_ops.store.workspace import Workspace
+
+CHUNK = 2 * 3 * 3 * 4 * 2
+"""Bytes of a chunk of the cache below."""
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """A cache of 27 images in shards of 16, of eight chunks each, read in blocks of three."""
+    monkeypatch.setattr(local_blocks, "BLOCK_BYTES", 3 * CHUNK)
+    maps = np.random.default_rng(0).standard_normal((27, 3, 3, 4)).astype(np.float16)
+    workspace = Workspace.at(str(tmp_path))
+    return made_cache(workspace, maps, images_per_shard=16, images_per_chunk=2, invalid=[5])
+
+
+def blocks(cache: Cache, shard: int) -> list[ShardArrays]:
+    store = ShardStore(cache.workspace, cache.plan)
+    return list(store.read_blocks(cache.receipts[shard], None, Scratch()))
+
+
+@pytest.mark.parametrize(("shard", "sizes"), [(0, [6, 6, 4]), (1, [6, 5])])
+def test_blocks_are_the_shard_in_parts(made: Cache, shard: int, sizes: list[int]) -> None:
+    found = blocks(made, shard)
+    assert [len(block.rows) for block in found] == sizes
+    receipt = made.receipts[shard]
+    whole = ShardStore(made.workspace, made.plan).read(receipt, None, None)
+    for name in ("features", "sq_norm", "rows", "valid"):  # all hold until the scratch is used
+        joined = np.concatenate([getattr(block, name) for block in found])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+    costs = [block.cost for block in found]
+    assert sum(cost.bytes for cost in costs) == whole.cost.bytes
+    assert sum(cost.requests for cost in costs) == 2
+
+
+def test_a_damaged_chunk_is_told_with_its_block(made: Cache) -> None:
+    path = Path(made.workspace.path_of(features_key(made.id, 0)))
+    data = bytearray(path.read_bytes())
+    data[4 * CHUNK] ^= 1  # of the second block
+    path.write_bytes(data)
+    found = ShardStore(made.workspace, made.plan).read_blocks(made.receipts[0], None, Scratch())
+    assert len(next(found).rows) == 6
+    with pytest.raises(DamagedError, match="a chunk fails its checksum"):
+        next(found)
+
+
+def test_a_file_that_is_cut_or_gone_is_told(made: Cache) -> None:
+    path = Path(made.workspace.path_of(features_key(made.id, 0)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedError, match="bytes, not"):
+        blocks(made, 0)
+    path.unlink()
+    with pytest.raises(IncompleteError, match=r"shard 0 of cache .* is missing"):
+        blocks(made, 0)
+
+
+def test_a_file_that_becomes_shorter_meanwhile_is_told(made: Cache) -> None:
+    path = Path(made.workspace.path_of(features_key(made.id, 0)))
+    found = ShardStore(made.workspace, made.plan).read_blocks(made.receipts[0], None, Scratch())
+    next(found)
+    path.write_bytes(path.read_bytes()[: 4 * CHUNK])
+    with pytest.raises(DamagedError, match="became shorter"):
+        list(found)
