@@ -208,13 +208,16 @@ def _deprecation(contents: Contents, entry: Entry | None) -> str:
     deprecation = None if entry is None else contents.deprecations.get(entry.key)
     if deprecation is None:
         return ""
-    text = f"<strong>Deprecated</strong> {_text(deprecation.reason)}"
-    if deprecation.successor and deprecation.type == "cache":  # datasets have no place to link to
-        name = deprecation.successor.partition("@")[0]
-        text += f' Use <a href="#cache-{_text(name)}">{_text(deprecation.successor)}</a> instead.'
-    elif deprecation.successor:
-        text += f" Use {_text(deprecation.successor)} instead."
-    return f'<p class="deprecated">{text}</p>\n'
+    parts = ["<strong>Deprecated</strong>"]
+    parts += [_text(deprecation.reason)] if deprecation.reason else []
+    said = ": ".join(parts)
+    if deprecation.successor:
+        successor = _text(deprecation.successor)
+        if deprecation.type == "cache":  # datasets have no place to link to
+            name = deprecation.successor.partition("@")[0]
+            successor = f'<a href="#cache-{_text(name)}">{successor}</a>'
+        said += f"; use {successor} instead"
+    return f'<p class="deprecated">{said}</p>\n'
 
 
 def _joined(parts: Iterable[str]) -> str:

@@ -120,6 +120,22 @@ def test_an_empty_catalog_has_a_page(workspace):
     assert "no entries yet" in workspace.read(PAGE_KEY).decode()
 
 
+def test_a_deprecation_reads_as_a_sentence(registered):
+    for successor, said in (
+        (None, "<strong>Deprecated</strong>: old crop</p>"),
+        (
+            "photos-toy-2",
+            '<strong>Deprecated</strong>: old crop; use <a href="#cache-photos-toy-2">'
+            "photos-toy-2@1</a> instead</p>",
+        ),
+    ):
+        catalog.deprecate(
+            registered, "cache", "photos-toy-0", reason="old crop", successor=successor
+        )
+        catalog.publish(registered)
+        assert said in registered.read(PAGE_KEY).decode()
+
+
 def test_texts_of_entries_are_escaped(hostile):
     catalog.publish(hostile)
     page = hostile.read(PAGE_KEY).decode()
