@@ -154,22 +154,27 @@ def test_uris_of_a_manifest_stay_where_they_belong(dataset, secret, uri):
 
 
 @pytest.mark.parametrize(
-    "codecs",
+    "changes",
     [
-        [{"name": "numcodecs.pickle"}],
-        [{"name": "pickle", "configuration": {"protocol": 5}}],
-        [{"name": "numcodecs.json2"}],
-        [{"name": "file", "configuration": {"url": "file:///etc/passwd"}}],
+        {"codecs": [{"name": "numcodecs.pickle"}]},
+        {"codecs": [{"name": "pickle", "configuration": {"protocol": 5}}]},
+        {"codecs": [{"name": "numcodecs.json2"}]},
+        {"codecs": [{"name": "file", "configuration": {"url": "file:///etc/passwd"}}]},
+        {"shape": [1 << 40, 1 << 20, 1 << 20, 1 << 20]},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1 << 40]}}},
+        {"data_type": "object"},
+        {"storage_transformers": [{"name": "reference", "configuration": {"fo": "file:///etc"}}]},
+        {"chunk_key_encoding": {"name": "../../elsewhere", "configuration": {"separator": "/../"}}},
     ],
 )
-def test_codecs_of_zarr_metadata_are_not_obeyed(caches, secret, codecs):
+def test_zarr_metadata_are_not_obeyed(caches, secret, changes):
     cache = caches[0]
     workspace, name = cache.workspace, "data.zarr/zarr.json"
     catalog.register_cache(workspace, "evil", cache, dataset_name="photos")
     key = f"{cache_key(cache.id)}/{name}"
     group = json.loads(workspace.read(key))
     for array in group["consolidated_metadata"]["metadata"].values():
-        array["codecs"] = codecs
+        array.update(changes)
     data = json.dumps(group).encode()
     workspace.replace(key, data)
     done = json.loads(workspace.read(cache_key(cache.id, "complete.json")))
