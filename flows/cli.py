@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -13,6 +11,7 @@ from typing import Any
 
 import click
 
+from flows import interruption
 from flows.commands.batch_search import search_batch
 from flows.commands.build import build, layers
 from flows.commands.catalog import ls, show
@@ -84,33 +83,42 @@ for command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; errors become one line and an exit code."""
-    from_user, traceback_wanted = _split(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line; errors become one line and an exit code.
+
+    Parameters
+    ----------
+    arguments
+        Those of this process by default; the process is then the command's, and ends with it.
+    """
+    if arguments is not None:
+        interruption.interrupt_on_sigterm()
+        sys.exit(_run(arguments))
+    interruption.end_promptly()
+    code = _run(sys.argv[1:])
+    interruption.finish(code)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Return the exit code."""
+    from_user, traceback_wanted = _split(arguments)
     # Images beyond the limit are refused with their name; Pillow's own remark would come twice.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     warnings.showwarning = _say_warning
-    with contextlib.suppress(ValueError):  # in another thread than the main one
-        signal.signal(signal.SIGTERM, _interrupt)
     try:
         outcome: Any = cli.main(from_user, prog_name="vfs", standalone_mode=False)
-        sys.exit(outcome if isinstance(outcome, int) else 0)
+        return outcome if isinstance(outcome, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted; run the same command again to go on")
-        sys.exit(130)
+        return interruption.CODE
     except errors.VfsError as error:
         if traceback_wanted:
             say("".join(traceback.format_exception(error)).rstrip())
         else:
             say(f"error: {error}")
-        sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
-
-
-def _interrupt(*_: Any) -> None:
-    """End as Ctrl-C does, with everything closed, when the system asks for an end."""
-    raise KeyboardInterrupt
+        return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,8 +21,9 @@ Run = Callable[..., Any]
 _RETRIES: Final = 2
 """Of a request to the embedded server, after 2 and 4 seconds. On this machine it answers or is
 gone, and nobody shall wait minutes for it when a run is interrupted."""
-_FOR_TRACKED: Final = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # errors are told once, by the caller
+_FOR_TRACKED: Final = {  # errors are told once, by the caller
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
 }
 
 
@@ -69,20 +71,26 @@ def runner(*, track: bool = False) -> Run:
 
 
 def run_tracked(job: Job, watcher: Watcher | None = None) -> Any:
-    """Run a job as a flow run of this process; see `run`."""
+    """Run a job as a flow run of this process; see `run`.
+
+    A server that is lost meanwhile does not stop the work.
+    """
     _prepare()
     from httpx import TransportError
 
     from flows.tracked.definitions import FLOWS, told_to
 
-    try:
-        with told_to(watcher or Watcher()):
+    with told_to(watcher or Watcher()) as told:
+        try:
             return FLOWS[type(job)](**asdict(job))
-    except TransportError as error:
-        raise UnavailableError(
-            "the Prefect server that tracks this run does not answer any more "
-            f"({str(error)[:200]}); run the same command again to go on"
-        ) from error
+        except TransportError as error:
+            if told.done:
+                say("the Prefect server does not answer any more: it shows this run as unfinished")
+                return told.result
+            raise UnavailableError(
+                "the Prefect server that tracks this run does not answer any more "
+                f"({str(error)[:200]}); run the same command again to go on"
+            ) from error
 
 
 def _run_untracked(job: Job, watcher: Watcher | None = None) -> Any:
@@ -114,3 +122,4 @@ def _prepare() -> None:
     keep_private()
     for name, value in _FOR_TRACKED.items():
         os.environ.setdefault(name, value)
+    logging.raiseExceptions = False  # what cannot be logged to a server is not told on the terminal

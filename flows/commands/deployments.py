@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flows import servers
+from flows import interruption, servers
 from flows.console import say
 from vfs_ops.errors import InputError, NotFoundError
 from vfs_ops.store.workspace import Workspace
@@ -89,6 +89,7 @@ def serve(
 
     wanted = _wanted(workspace, flow, name, cron, timezone, values)
     say(f"serving {', '.join(one.flow for one in wanted)} for {address}; Ctrl-C ends it")
+    interruption.take_time()
     deployments.serve_here(wanted, limit)
 
 

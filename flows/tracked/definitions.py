@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -22,15 +23,28 @@ from flows.jobs.verification import VerifyJob
 from flows.tracked.watcher import TrackedWatcher
 from flows.watching import Watcher
 
-_told: ContextVar[Watcher | None] = ContextVar("told", default=None)
+
+@dataclass
+class Told:
+    """Who in this process is told, besides Prefect, of a flow run and its result."""
+
+    watcher: Watcher = field(default_factory=Watcher)
+    done: bool = False
+    """Whether the job has been done, whatever Prefect's server was told."""
+    result: Any = None
+    """What it returned."""
+
+
+_told: ContextVar[Told | None] = ContextVar("told", default=None)
 
 
 @contextmanager
-def told_to(watcher: Watcher) -> Iterator[None]:
-    """Tell a watcher of this process, besides Prefect, of the flows that run in the block."""
-    token = _told.set(watcher)
+def told_to(watcher: Watcher) -> Iterator[Told]:
+    """Tell a watcher of the flow that runs in the block, and keep its result."""
+    told = Told(watcher)
+    token = _told.set(told)
     try:
-        yield
+        yield told
     finally:
         _told.reset(token)
 
@@ -43,7 +57,10 @@ def _as_flow(name: str, job_type: type[Job], run_name: str) -> Flow[..., Any]:
     """
 
     def work(**parameters: Any) -> Any:
-        return job_type(**parameters).run(TrackedWatcher(_told.get()))
+        told = _told.get() or Told()
+        told.result = job_type(**parameters).run(TrackedWatcher(told.watcher))
+        told.done = True
+        return told.result
 
     fields = TypeAdapter(job_type).json_schema()["properties"]
     described = "\n".join(

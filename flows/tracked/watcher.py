@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
+from httpx import HTTPStatusError, TransportError
 from prefect import Task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_UPDATES: Final = 2.0
 """A progress artifact is a request to the server, and shards may come by the hundred a second."""
+SECONDS_WITHOUT_SERVER: Final = 60.0
+"""Nothing is shown for so long after a server did not answer, since its client waits each time."""
 
 
 class TrackedWatcher(Watcher):
@@ -40,10 +43,15 @@ class TrackedWatcher(Watcher):
     ----------
     also
         Told of everything too: the terminal, if there is one.
+
+    Notes
+    -----
+    A server that does not answer misses artifacts; the work goes on.
     """
 
-    def __init__(self, also: Watcher | None = None) -> None:
-        self._also = also or Watcher()
+    def __init__(self, also: Watcher) -> None:
+        self._also = also
+        self._silent_until = 0.0
         self._bars: dict[str, _Bar] = {}
         self._lock = threading.Lock()
         self._context: Context | None = None
@@ -89,18 +97,27 @@ class TrackedWatcher(Watcher):
         """Leave the table as an artifact."""
         self._also.table(table)
         rows = [{key: _cell(value) for key, value in row.items()} for row in table.rows]
-        create_table_artifact(
-            table=rows, key=artifact_key(table.key), description=escaped(table.title)
-        )
+        key, title = artifact_key(table.key), escaped(table.title)
+        self._send(lambda: create_table_artifact(table=rows, key=key, description=title))
         get_run_logger().info("%s", table.title)
 
     def picture(self, draw: Callable[[], Picture | None]) -> None:
         """Draw the picture and leave it as an artifact."""
         picture = draw()
         if picture is not None:
-            create_markdown_artifact(
-                picture_markdown(picture.title, picture.png), key=artifact_key(picture.key)
-            )
+            text, key = picture_markdown(picture.title, picture.png), artifact_key(picture.key)
+            self._send(lambda: create_markdown_artifact(text, key=key))
+
+    def _send(self, artifact: Callable[[], object]) -> None:
+        if time.monotonic() < self._silent_until:
+            return
+        try:
+            artifact()
+        except (TransportError, HTTPStatusError) as error:
+            if isinstance(error, HTTPStatusError) and error.response.status_code < 500:
+                raise  # it answers: what was sent is wrong
+            self._silent_until = time.monotonic() + SECONDS_WITHOUT_SERVER
+            self._also.note("the Prefect server does not answer; the work goes on")
 
     @contextmanager
     def _stage_begins(self) -> Iterator[None]:
@@ -122,7 +139,7 @@ class TrackedWatcher(Watcher):
         if now < bar.due and progress.done < progress.total:
             return
         bar.due = now + SECONDS_BETWEEN_UPDATES
-        self._context.run(bar.show, progress)
+        self._context.run(self._send, lambda: bar.show(progress))
 
 
 class _Bar:

@@ -1,0 +1,100 @@
+"""A command ends soon after Ctrl-C or SIGTERM, and after its last word, whatever still waits.
+
+Libraries finish what they began when a process ends: connections are tried again, queues are sent.
+Whoever interrupts a command does not wait for that. Nothing is lost by an end at once: what is
+written is whole or not there, so the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import Any, Final
+
+from flows.console import say
+
+CODE: Final = 130
+"""Exit code of a command that was interrupted."""
+SECONDS: Final = 10.0
+"""Time to close what is open, and to tell a server."""
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR: Final = "\x1b[?25h"  # a progress bar hides it
+
+_said = threading.Lock()
+
+
+def end_promptly() -> None:
+    """Let Ctrl-C and SIGTERM end this process within `SECONDS`, and a Ctrl-C after that at once.
+
+    Both raise KeyboardInterrupt in the main thread. A thread keeps the time: it hears of signals
+    from the system, wherever the main thread is, and whoever handles them meanwhile.
+    """
+    interrupt_on_sigterm()
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told)
+    threading.Thread(target=_keep_time, args=(heard,), name="vfs-signals", daemon=True).start()
+
+
+def take_time() -> None:
+    """Let this process end by itself after a signal: it has others to end."""
+    signal.set_wakeup_fd(-1)
+
+
+def interrupt_on_sigterm() -> None:
+    """End as Ctrl-C does, with everything closed, when the system asks for an end."""
+    with contextlib.suppress(ValueError):  # in another thread than the main one
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def finish(code: int) -> None:
+    """End this process within `SECONDS`, at once if it is interrupted: its work is done.
+
+    Parameters
+    ----------
+    code
+        Its exit code.
+    """
+    if code == CODE:
+        _say_interrupted()
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: _end(code))
+    _end_later(code)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _keep_time(heard: int) -> None:
+    while not set(_SIGNALS) & set(os.read(heard, 64)):
+        pass
+    _end_later(CODE)
+    while signal.SIGINT not in os.read(heard, 64):
+        pass  # SIGTERM may be the first one: Prefect sends it on to its own process
+    _end(CODE)
+
+
+def _end_later(code: int) -> None:
+    timer = threading.Timer(SECONDS, _end, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _end(code: int) -> None:
+    if code == CODE:
+        _say_interrupted()
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            sys.stderr.write(_SHOW_CURSOR)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _say_interrupted() -> None:
+    if _said.acquire(blocking=False):
+        say("interrupted; run the same command again to go on")
