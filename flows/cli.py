@@ -114,6 +114,8 @@ def _run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return interruption.CODE
     except errors.VfsError as error:
+        if interruption.was_heard():
+            return interruption.CODE
         if traceback_wanted:
             say("".join(traceback.format_exception(error)).rstrip())
         else:

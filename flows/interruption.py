@@ -23,6 +23,7 @@ SECONDS: Final = 10.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR: Final = "\x1b[?25h"  # a progress bar hides it
 
+_heard = threading.Event()
 _said = threading.Lock()
 
 
@@ -50,6 +51,11 @@ def interrupt_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _interrupt)
 
 
+def was_heard() -> bool:
+    """Tell if this process was asked to end; errors after that are those of ending."""
+    return _heard.is_set()
+
+
 def finish(code: int) -> None:
     """End this process within `SECONDS`, at once if it is interrupted: its work is done.
 
@@ -72,6 +78,7 @@ def _interrupt(*_: Any) -> None:
 def _keep_time(heard: int) -> None:
     while not set(_SIGNALS) & set(os.read(heard, 64)):
         pass
+    _heard.set()
     _end_later(CODE)
     while signal.SIGINT not in os.read(heard, 64):
         pass  # SIGTERM may be the first one: Prefect sends it on to its own process

@@ -16,6 +16,7 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 from pydantic import TypeAdapter, ValidationError
 
+from flows.privacy import VARIABLES
 from flows.tracked.definitions import FLOWS
 from vfs_ops.errors import InputError, NotFoundError
 
@@ -119,6 +120,7 @@ def _made(deployment: Deployment, pool: str | None = None) -> RunnerDeployment:
             parameters=dict(deployment.parameters),
             schedule=schedule,
             work_pool_name=pool,
+            job_variables=None if pool is None else {"env": VARIABLES},
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
     except ValueError as error:

@@ -16,8 +16,6 @@ from flows.privacy import VARIABLES, keep_private
 from vfs_ops.builds import clusters
 from vfs_ops.store.workspace import Workspace
 
-GUARD = Path(prefect_runs.__file__).parent / "offline_guard"
-
 
 @pytest.fixture
 def vfs(capsys, tmp_path, monkeypatch):
@@ -61,19 +59,25 @@ def built(_built_photos, tmp_path):
 
 
 @pytest.fixture(scope="session")
+def guard():
+    """Return the folder that makes Python processes note who they would phone, if it is a path."""
+    return Path(prefect_runs.__file__).parent / "offline_guard"
+
+
+@pytest.fixture(scope="session")
 def phoned(tmp_path_factory):
-    """Return the file where the Prefect server notes who it would phone; see `offline_guard`."""
+    """Return the file where guarded processes note who they would phone; see `offline_guard`."""
     path = tmp_path_factory.mktemp("phoned") / "hosts"
     path.touch()
     return path
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory, phoned):
+def prefect_server(tmp_path_factory, guard, phoned):
     """Let the flows of this process be tracked by a real server with a database of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        patch.setenv("PYTHONPATH", str(GUARD), prepend=os.pathsep)
+        patch.setenv("PYTHONPATH", str(guard), prepend=os.pathsep)
         patch.setenv("VFS_TESTS_PHONED", str(phoned))
         for name in ("PREFECT_API_URL", *VARIABLES):
             patch.delenv(name, raising=False)

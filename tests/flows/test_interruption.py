@@ -1,5 +1,6 @@
-"""Commands end soon when they are interrupted, and when their work is done, whatever still waits."""
+"""Commands end soon when they are interrupted, and when their work is done."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -98,7 +99,8 @@ class Waiting(SimpleHTTPRequestHandler):
         if self.path.endswith("photos.csv"):
             self.server.asked.set()
             self.server.answer.wait()
-        super().do_GET()
+        with contextlib.suppress(BrokenPipeError):  # who asked is gone
+            super().do_GET()
 
     def log_message(self, *_):
         """Say nothing."""
@@ -122,9 +124,9 @@ def web(photos):
             yield server
         finally:
             server.answer.set()
-            table.unlink()
             server.shutdown()
             thread.join()
+            table.unlink()
 
 
 @pytest.fixture

@@ -1,16 +1,21 @@
 """Nothing phones home."""
 
 import os
+import pty
 import subprocess
 import sys
 import time
 
 import prefect_runs
 import pytest
+from prefect_processes import ROOT, VFS
 
 from flows.jobs.ingestion import IngestJob
 from flows.privacy import VARIABLES, keep_private
 from flows.running import run_tracked
+
+TOLD = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILDKITE", "TF_BUILD")
+"""Variables by which Prefect knows that no person is there, and sends nothing."""
 
 
 def test_what_a_person_has_set_stays(monkeypatch):
@@ -29,6 +34,39 @@ def test_a_tracked_run_speaks_to_this_machine_alone(runs, phoned, photos, worksp
     assert settings["server"]["ui"]["show_promotional_content"] is False
     assert settings["cloud"]["enable_orchestration_telemetry"] is False
     assert phoned.read_text() == ""
+
+
+def test_a_command_in_a_terminal_speaks_to_this_machine_alone(
+    runs, guard, phoned, photos, workspace, tmp_path
+):
+    """The process of the command is that of the flow run; only terminals are told on."""
+    environment = {
+        **{key: value for key, value in os.environ.items() if key not in (*VARIABLES, *TOLD)},
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": str(runs.client.api_url),
+        "PYTHONPATH": os.pathsep.join([str(guard), str(ROOT)]),
+        "VFS_TESTS_PHONED": str(phoned),
+    }
+    command = [*VFS, "-w", workspace.url, "ingest", str(photos), "--name", "photos"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        with open(ours, "rb", buffering=0) as terminal:
+            said = b"".join(iter(lambda: _read(terminal), b"")).decode()
+    assert process.returncode == 0, said
+    assert "tracked by the Prefect server at http://127.0.0.1" in said
+    assert runs.last()["name"] == "ingest photos"
+    assert phoned.read_text() == ""
+
+
+def _read(terminal):
+    """Return what a terminal shows next; nothing when those who write to it have ended."""
+    try:
+        return terminal.read(65536)
+    except OSError:
+        return b""
 
 
 SERVER = """

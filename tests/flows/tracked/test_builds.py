@@ -1,5 +1,6 @@
 """Builds as flows, on Dask processes: what they leave behind, and what interrupts them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from makers import cut_small
 from prefect_processes import ROOT, until
+from saboteurs import Saboteur
 
 import catalog
 from flows.jobs.building import BuildJob, ExtractorChoice
@@ -50,6 +52,23 @@ def test_a_build_leaves_artifacts(runs, scheduler, registered, small_shards):
     [picture] = runs.artifacts(run, "markdown")
     assert "data:image/png;base64,iVBOR" in picture["data"]
     assert built.entries[0].built["flow_run"] == run["id"]
+
+
+def test_a_killed_worker_costs_its_shards_only(
+    runs, scheduler, registered, dataset, photos, small_shards, tmp_path, monkeypatch
+):
+    (tmp_path / "marks").mkdir()
+    uri = dataset.rows([37], ["uri"])["uri"][0].as_py()
+    reader = Saboteur(str(photos), uri, str(tmp_path / "marks"))  # kills who reads that image
+    monkeypatch.setattr(BuildJob, "place", lambda _: reader)
+    built = run_tracked(make_job(registered, cluster=scheduler.address))
+    assert len(list((tmp_path / "marks").iterdir())) == 1
+    assert built.computed_shards == 4
+    run = runs.last()
+    assert run["state_name"] == "Completed"
+    assert runs.stages(run) == {"plan": 1, "build": 1, "register": 1}
+    [table] = [one for one in runs.artifacts(run, "table") if one["key"] == "shards-photos"]
+    assert [row["shard"] for row in json.loads(table["data"])] == [0, 1, 2, 3]
 
 
 def test_a_lost_cluster_is_tried_again_and_a_bad_checkpoint_is_not(
