@@ -19,7 +19,15 @@ def main() -> int:
     parser.add_argument("--images", type=Path)
     images = parser.parse_args().images
     images = None if images is None else images.expanduser()
-    commands = [["search_reference"], ["in_ram"], ["products"], ["scale"], ["scan"], ["scan_s3"]]
+    commands = [
+        ["search_reference"],
+        ["in_ram"],
+        ["products"],
+        ["scale"],
+        ["scan"],
+        ["scan_s3"],
+        ["flow"],
+    ]
     if images is not None:
         given = ["--images", str(images)]
         ways = ([], ["--cluster"], ["--workers"], ["--memory"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from catalog.lookup import Workspaces, as_workspaces, locate
@@ -34,6 +35,22 @@ def open_cache(workspace: Workspace, reference: str) -> Cache:
         See `vfs_ops.caches.cache.open_cache`.
     """
     return open_reference(reference, workspace)
+
+
+def opening_lines(reference: str, url: str) -> str:
+    """Return the three lines of Python that open a cache.
+
+    Examples
+    --------
+    >>> print(opening_lines("photos-resnet50-layer4@2", "s3://team"))
+    import catalog
+    workspace = "s3://team"
+    cache = catalog.open("photos-resnet50-layer4@2", workspace)
+    """
+    return (
+        f"import catalog\nworkspace = {json.dumps(url)}\n"
+        f"cache = catalog.open({json.dumps(reference)}, workspace)"
+    )
 
 
 def open_reference(reference: str, workspaces: Workspaces | None = None) -> Cache:

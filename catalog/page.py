@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from catalog.contents import Contents
 from catalog.entries import Entry
+from catalog.opening import opening_lines
 
 UNKNOWN_URL: Final = "WORKSPACE"
 """Stands in the lines to copy until the page knows where it is opened from."""
@@ -165,7 +166,7 @@ def _card(contents: Contents, entry: Entry, url: str | None) -> str:
 <dl>{"".join(f"<div><dt>{_text(a)}</dt><dd>{_text(b)}</dd></div>" for a, b in known)}</dl>
 <p class="facts">{_joined(_said(entry))}</p>
 {_description(entry)}<div class="open"><pre tabindex="0"{"" if url else " data-here"}>\
-<code>{_text(_lines(entry, url))}</code></pre>
+<code>{_text(opening_lines(entry.reference, url or UNKNOWN_URL))}</code></pre>
 <button type="button" class="copy" aria-label="Copy the lines that open {entry.name}" hidden>\
 Copy</button></div>
 <details><summary>Recipe</summary><pre tabindex="0"><code>{_json(facts["recipe"])}</code></pre>\
@@ -174,13 +175,6 @@ Copy</button></div>
 </pre></details>
 </article>
 """
-
-
-def _lines(entry: Entry, url: str | None) -> str:
-    """Return three lines of Python that open a cache."""
-    place = json.dumps(url or UNKNOWN_URL)
-    reference = json.dumps(entry.reference)
-    return f"import catalog\nworkspace = {place}\ncache = catalog.open({reference}, workspace)"
 
 
 def _said(entry: Entry) -> list[str]:

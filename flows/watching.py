@@ -36,6 +36,18 @@ class Picture:
     """The picture."""
 
 
+@dataclass(frozen=True)
+class Code:
+    """Lines of Python for a person to copy."""
+
+    key: str
+    """See `Table.key`."""
+    title: str
+    """One sentence. It may contain names that others chose."""
+    lines: str
+    """The lines."""
+
+
 class Watcher:
     """Watches a job and shows nothing; those who show something derive from it."""
 
@@ -67,3 +79,6 @@ class Watcher:
 
     def picture(self, draw: Callable[[], Picture | None]) -> None:
         """Be offered a picture, which is drawn only where somebody looks at it."""
+
+    def code(self, code: Code) -> None:
+        """Be shown lines to copy."""

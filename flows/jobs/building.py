@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 import catalog
 from catalog import Entry
+from catalog.opening import opening_lines
 from flows.cache_names import cache_names
+from flows.console import counted
 from flows.first_search import first_search
 from flows.jobs.build_tables import plan_table, shard_table
 from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
-from flows.watching import Picture, Watcher
+from flows.watching import Code, Picture, Watcher
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -126,6 +128,7 @@ class BuildJob(Job):
         )
         for planned, cache, entry in zip(prepared.planned, caches, entries, strict=True):
             if not planned.complete:
+                watcher.code(_opening(entry, workspace))
                 watcher.picture(_drawing(cache, entry.name))
         return Built(entries, work.computed)
 
@@ -225,6 +228,15 @@ def _register(
             workspace, name, cache, dataset_name=prepared.dataset_name, flow_run=flow_run
         )
         for name, cache in zip(prepared.names, caches, strict=True)
+    )
+
+
+def _opening(entry: Entry, workspace: Workspace) -> Code:
+    return Code(
+        f"open-{entry.name}",
+        f"How to open {entry.name}, {counted(entry.facts['images'], 'image')} of "
+        f"{entry.facts['layer']} of {entry.facts['model']}",
+        opening_lines(entry.reference, workspace.url),
     )
 
 

@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Final
 
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()!|~:@&$^\"'])|^(\s*)([-+#=>]|\d+(?=[.)]\s))")
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()!|~:@&$^\"'])|^([-+#=>]|\d+(?=[.)](?:\s|$)))")
 _LONGEST: Final = 500
 
 
@@ -19,6 +19,7 @@ def escaped(text: object) -> str:
     'a \\\\[cat\\\\]\\\\(http\\\\://x\\\\)'
     """
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    line = line.strip(" ")  # four would make it code
     if len(line) > _LONGEST:
         line = f"{line[:_LONGEST]}…"
     return _SPECIAL.sub(lambda found: _escape(found), line)
@@ -30,13 +31,17 @@ def picture_markdown(title: str, png: bytes) -> str:
     return f"{escaped(title)}\n\n![]({'data:image/png;base64,' + data})\n"
 
 
+def code_markdown(title: str, lines: str) -> str:
+    """Return Markdown that holds lines of Python as they are."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", lines)), default=0))
+    return f"{escaped(title)}\n\n{fence}python\n{lines}\n{fence}\n"
+
+
 def artifact_key(text: str) -> str:
     """Return a key as Prefect allows it: lower case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _escape(found: re.Match[str]) -> str:
-    if found[1] is not None:
-        return f"\\{found[1]}"
-    indent, mark = found[2], found[3]
-    return f"{indent}{mark}\u2060" if mark.isdigit() else f"{indent}\\{mark}"
+    mark = found[0]
+    return f"{mark}\u2060" if mark.isdigit() else f"\\{mark}"

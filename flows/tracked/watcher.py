@@ -22,8 +22,8 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.tracked import retries
-from flows.tracked.markup import artifact_key, escaped, picture_markdown
-from flows.watching import Picture, Result, Table, Watcher
+from flows.tracked.markup import artifact_key, code_markdown, escaped, picture_markdown
+from flows.watching import Code, Picture, Result, Table, Watcher
 from vfs_ops.progress import Progress, timed
 
 if TYPE_CHECKING:
@@ -100,6 +100,12 @@ class TrackedWatcher(Watcher):
         key, title = artifact_key(table.key), escaped(table.title)
         self._send(lambda: create_table_artifact(table=rows, key=key, description=title))
         get_run_logger().info("%s", table.title)
+
+    def code(self, code: Code) -> None:
+        """Leave the lines as an artifact."""
+        self._also.code(code)
+        text, key = code_markdown(code.title, code.lines), artifact_key(code.key)
+        self._send(lambda: create_markdown_artifact(text, key=key))
 
     def picture(self, draw: Callable[[], Picture | None]) -> None:
         """Draw the picture and leave it as an artifact."""

@@ -49,7 +49,9 @@ def test_a_build_leaves_artifacts(runs, scheduler, registered, small_shards):
     assert {text.partition(r"\:")[0] for text in bars} == {"build", "verify"}  # Markdown
     tables = {one["key"]: one["data"] for one in runs.artifacts(run, "table")}
     assert set(tables) == {"plan-photos", "shards-photos"}
-    [picture] = runs.artifacts(run, "markdown")
+    lines, picture = runs.artifacts(run, "markdown")
+    [entry] = built.entries
+    assert f'cache = catalog.open("{entry.name}@1", workspace)\n```' in lines["data"]
     assert "data:image/png;base64,iVBOR" in picture["data"]
     assert built.entries[0].built["flow_run"] == run["id"]
 
