@@ -99,28 +99,19 @@ def test_what_can_pass_is_tried_again_until_it_passes(runs, at_once, table, work
     assert (entry.id, entry.facts["unreadable"]) == (undisturbed.id, 0)
 
 
-def test_what_does_not_pass_is_given_up(runs, at_once, table, workspace):
+@pytest.mark.parametrize(
+    ("answer", "error", "attempts"), [("503", UnavailableError, 4), ("404", NotFoundError, 1)]
+)
+def test_what_does_not_pass_is_given_up(runs, at_once, table, workspace, answer, error, attempts):
+    """At once where it cannot pass."""
     job, proxy = table
-    proxy.fail("503", path="few.csv", times=1000)
-    with pytest.raises(UnavailableError):
+    proxy.fail(answer, path="few.csv", times=1000)
+    with pytest.raises(error):
         job.run()
     once = proxy.count(path="few.csv")
-    with pytest.raises(UnavailableError):
+    with pytest.raises(error):
         run_tracked(job)
-    assert runs.stages(runs.last()) == {"ingest": 4}
-    assert proxy.count(path="few.csv") == 5 * once
+    assert runs.stages(runs.last()) == {"ingest": attempts}
+    assert proxy.count(path="few.csv") == (1 + attempts) * once
     assert runs.last()["state_name"] == "Failed"
-    assert workspace.walk() == []
-
-
-def test_what_cannot_pass_is_not_tried_again(runs, at_once, table, workspace):
-    job, proxy = table
-    proxy.fail("404", path="few.csv", times=1000)
-    with pytest.raises(NotFoundError):
-        job.run()
-    once = proxy.count(path="few.csv")
-    with pytest.raises(NotFoundError):
-        run_tracked(job)
-    assert runs.stages(runs.last()) == {"ingest": 1}
-    assert proxy.count(path="few.csv") == 2 * once
     assert workspace.walk() == []
