@@ -30,10 +30,12 @@ _said = threading.Lock()
 def end_promptly() -> None:
     """Let Ctrl-C and SIGTERM end this process within `SECONDS`, and a Ctrl-C after that at once.
 
-    Both raise KeyboardInterrupt in the main thread. A thread keeps the time: it hears of signals
-    from the system, wherever the main thread is, and whoever handles them meanwhile.
+    The first raises KeyboardInterrupt in the main thread. A thread keeps the time: it hears of
+    signals from the system, wherever the main thread is, and whoever handles them meanwhile.
     """
-    interrupt_on_sigterm()
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as below nohup
+            signal.signal(number, _interrupt_once)
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told)
@@ -75,12 +77,18 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def _interrupt_once(*_: Any) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: None)  # the thread hears the next
+    raise KeyboardInterrupt
+
+
 def _keep_time(heard: int) -> None:
-    while not set(_SIGNALS) & set(os.read(heard, 64)):
+    while os.read(heard, 1)[0] not in _SIGNALS:
         pass
     _heard.set()
     _end_later(CODE)
-    while signal.SIGINT not in os.read(heard, 64):
+    while os.read(heard, 1)[0] != signal.SIGINT:
         pass  # SIGTERM may be the first one: Prefect sends it on to its own process
     _end(CODE)
 

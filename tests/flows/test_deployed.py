@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from prefect_processes import PREFECT, ROOT, VFS, ask, running, running_server, until
@@ -45,11 +46,37 @@ def server(tmp_path_factory, guard, phoned):
         yield environment
 
 
-def finished(environment, flow, deployment):
-    """Return the runs of a deployment that have ended."""
+@pytest.fixture(scope="module")
+def worker(server, tmp_path_factory):
+    """Run a worker of the work pool `vfs`, which it makes."""
+    command = [*PREFECT, "worker", "start", "--pool", "vfs", "--type", "process"]
+    with running(command, server, tmp_path_factory.mktemp("worker")) as process:
+        pool = {"work_pools": {"name": {"any_": ["vfs"]}}}
+        until(lambda: ask(server, "/work_pools/filter", **pool), [process])
+        yield process
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Run a program to its end; returns what it did."""
+
+    def run_to_its_end(*command):
+        done = subprocess.run(command, env=server, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run_to_its_end
+
+
+def finished(environment, flow, deployment, workspace):
+    """Return the runs of a deployment with a workspace that have ended."""
     asked = {"deployments": {"name": {"any_": [deployment]}}, "flows": {"name": {"any_": [flow]}}}
-    runs = ask(environment, "/flow_runs/filter", **asked)
-    return [run for run in runs if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
+    return [
+        run
+        for run in ask(environment, "/flow_runs/filter", **asked)
+        if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED")
+        and run["parameters"]["workspace"] == workspace.url
+    ]
 
 
 def test_a_schedule_fires_and_its_run_completes_by_itself(
@@ -61,71 +88,54 @@ def test_a_schedule_fires_and_its_run_completes_by_itself(
         *("--cron", "* * * * *", "--set", "name=photos", "--set", f"source={photos}"),
     ]
     with running(command, server, tmp_path) as serving:
-        run = until(lambda: finished(server, "ingest_dataset", "minutely"), [serving])[0]
-    assert (run["state_type"], run["auto_scheduled"]) == ("COMPLETED", True)
+        runs = until(lambda: finished(server, "ingest_dataset", "minutely", workspace), [serving])
+    assert (runs[0]["state_type"], runs[0]["auto_scheduled"]) == ("COMPLETED", True)
     assert catalog.open_dataset(workspace, "photos").count == 60
     assert phoned.read_text() == ""
 
 
-def test_a_worker_runs_a_deployment_when_asked(server, photos, workspace, tmp_path, phoned):
-    deploy = [*VFS, "-w", workspace.url, "deploy", "--pool", "vfs"]
-    for _ in range(2):  # again: nothing is in the way
-        done = subprocess.run(deploy, env=server, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert "deployed build_caches/vfs" in done.stderr
-    worker = [*PREFECT, "worker", "start", "--pool", "vfs"]
-    ordered = [*PREFECT, "deployment", "run", "ingest_dataset/vfs"]
-    ordered += ["--param", "name=photos", "--param", f"source={photos}"]
-    with running(worker, server, tmp_path) as working:
-        subprocess.run(ordered, env=server, cwd=tmp_path, check=True, capture_output=True)
-        run = until(lambda: finished(server, "ingest_dataset", "vfs"), [working])[0]
-    assert run["state_type"] == "COMPLETED"
-    assert catalog.open_dataset(workspace, "photos").count == 60
-    assert phoned.read_text() == ""
-
-
-def test_what_prefect_yaml_deploys_builds_a_cache_that_is_asked_for(
-    server, dataset, tmp_path, phoned
-):
+def test_a_cache_that_is_asked_for_is_built_by_its_deployment(server, worker, run, dataset, phoned):
     workspace = dataset.workspace
     catalog.register_dataset(workspace, "photos", dataset)
+    for _ in range(2):  # again: nothing is in the way
+        done = run(*VFS, "-w", workspace.url, "deploy", "--pool", "vfs")
+    assert "deployed build_caches/vfs" in done.stderr
+    refused, where, count = run(sys.executable, "-c", REQUEST, workspace.url).stdout.split("\n")[:3]
+    assert "`vfs deploy" in refused
+    assert (where.startswith("flow run "), count) == (True, "60")
+    [ended] = finished(server, "build_caches", "vfs", workspace)
+    [entry] = catalog.list_entries(workspace, "cache")
+    assert entry.built["flow_run"] == ended["id"]
+    assert phoned.read_text() == ""
+
+
+# Prefect's client sends nulls where its server declares integers with a default.
+@pytest.mark.skipif(
+    tuple(map(int, version("fastapi").split(".")[:2])) >= (0, 151),
+    reason="FastAPI 0.151 and newer refuse what `prefect deploy` of Prefect 3.8 sends",
+)
+def test_a_worker_runs_what_prefect_yaml_deploys(
+    server, worker, run, photos, workspace, tmp_path, phoned
+):
     ours = (ROOT / "prefect.yaml").read_text()
     mine = ours.replace("s3://team-bucket/visual-feature-search", workspace.url)
     (tmp_path / "prefect.yaml").write_text(mine)
-    for command in (
-        ["work-pool", "create", "vfs", "--type", "process", "--overwrite"],
-        ["--no-prompt", "deploy", "--all"],
-    ):
-        done = subprocess.run(
-            [*PREFECT, *command], env=server, cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    nightly = {"name": {"any_": ["nightly"]}}
-    [made] = ask(server, "/deployments/filter", deployments=nightly)
-    assert made["entrypoint"] == "flows.tracked.definitions.build_caches"
-    [schedule] = made["schedules"]
+    run(*PREFECT, "--no-prompt", "deploy", "--all")
+    made = {
+        one["name"]: one
+        for one in ask(server, "/deployments/filter", flows={"name": {"any_": ["build_caches"]}})
+    }
+    assert set(made) == {"vfs", "nightly"}
+    assert made["nightly"]["entrypoint"] == "flows.tracked.definitions.build_caches"
+    [schedule] = made["nightly"]["schedules"]
     assert (schedule["schedule"]["cron"], schedule["active"]) == ("0 3 * * *", False)
-    [made] = ask(
-        server,
-        "/deployments/filter",
-        deployments={"name": {"any_": ["vfs"]}},
-        flows={"name": {"any_": ["build_caches"]}},
+    assert made["vfs"]["parameters"] == {"workspace": workspace.url}
+    assert made["vfs"]["job_variables"] == {"env": VARIABLES}
+    run(
+        *(*PREFECT, "deployment", "run", "ingest_dataset/vfs"),
+        *("--param", "name=photos", "--param", f"source={photos}"),
     )
-    assert made["parameters"] == {"workspace": workspace.url}
-    assert made["job_variables"] == {"env": VARIABLES}
-    worker = [*PREFECT, "worker", "start", "--pool", "vfs"]
-    with running(worker, server, tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-c", REQUEST, workspace.url],
-            env=server,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-    assert done.returncode == 0, done.stderr
-    refused, where, count = done.stdout.splitlines()[-3:]
-    assert "`vfs deploy" in refused
-    assert (where.startswith("flow run "), count) == (True, "60")
-    [entry] = catalog.list_entries(workspace, "cache")
-    assert entry.built["flow_run"]
+    runs = until(lambda: finished(server, "ingest_dataset", "vfs", workspace), [worker])
+    assert runs[0]["state_type"] == "COMPLETED"
+    assert catalog.open_dataset(workspace, "photos").count == 60
     assert phoned.read_text() == ""
