@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,3 +42,23 @@ class Saboteur:
         if self.how == "unavailable":
             raise UnavailableError("the images do not answer; try again later")
         raise AccessError("the images: access refused; check credentials")
+
+
+@dataclass(frozen=True)
+class FlowKiller:
+    """Reads a folder; one image ends all processes of the session once a shard is finished."""
+
+    folder: str
+    uri: str
+    caches: str
+    """The folder of caches that is built into."""
+
+    def fetch(self, place):
+        if place.uri == self.uri:
+            while not list(Path(self.caches).glob("*/receipts/*.json")):
+                time.sleep(0.01)
+            os.killpg(os.getsid(0), signal.SIGKILL)
+        return Files(Folder.at(self.folder)).fetch(place)
+
+    def stat(self, place):
+        return Files(Folder.at(self.folder)).stat(place)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from makers import cut_small
-from prefect_processes import ROOT, until
+from prefect_processes import ROOT
 from saboteurs import Saboteur
 
 import catalog
@@ -90,32 +90,41 @@ BUILD = """
 import sys
 import pytest
 from makers import cut_small
+from saboteurs import FlowKiller
+from flows.jobs.building import BuildJob
 from flows.running import run
 from test_builds import make_job
 from vfs_ops.store.workspace import Workspace
 
 if __name__ == "__main__":
     cut_small(pytest.MonkeyPatch())
+    killer = FlowKiller(*sys.argv[2:])
+    BuildJob.place = lambda _: killer
     run(make_job(Workspace.at(sys.argv[1]), workers=1))
 """
 
 
 @pytest.mark.long
-def test_a_killed_flow_goes_on_where_it_stopped(runs, registered, photos, tmp_path, monkeypatch):
+def test_a_killed_flow_goes_on_where_it_stopped(
+    runs, registered, dataset, photos, tmp_path, monkeypatch
+):
     places = [ROOT, ROOT / "tests" / "support", Path(__file__).parent]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, places)),
         "PREFECT_API_URL": str(runs.client.api_url),
     }
-    command = [sys.executable, "-c", BUILD, registered.url]
-    receipts = (Path(registered.url.removeprefix("file://")) / "caches").glob
-    with subprocess.Popen(command, env=environment, start_new_session=True) as killed:
-        until(lambda: list(receipts("*/receipts/*.json")), [killed])
-        os.killpg(killed.pid, signal.SIGKILL)
-    finished = len(list(receipts("*/receipts/*.json")))
-    assert finished < 4
-    assert not list(receipts("*/complete.json"))
+    last = dataset.rows([59], ["uri"])["uri"][0].as_py()
+    folder = Path(registered.url.removeprefix("file://"))
+    killed = subprocess.run(
+        [sys.executable, "-c", BUILD, registered.url, str(photos), last, str(folder / "caches")],
+        env=environment,
+        start_new_session=True,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    finished = len(list(folder.glob("caches/*/receipts/*.json")))
+    assert 0 < finished < 4
+    assert not list(folder.glob("caches/*/complete.json"))
     cut_small(monkeypatch)
     built = make_job(registered, workers=1).run()
     assert built.computed_shards == 4 - finished
