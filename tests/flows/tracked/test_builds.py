@@ -49,11 +49,14 @@ def test_a_build_leaves_artifacts(runs, scheduler, registered, small_shards):
     assert {text.partition(r"\:")[0] for text in bars} == {"build", "verify"}  # Markdown
     tables = {one["key"]: one["data"] for one in runs.artifacts(run, "table")}
     assert set(tables) == {"plan-photos", "shards-photos"}
-    lines, picture = runs.artifacts(run, "markdown")
     [entry] = built.entries
-    assert f'cache = catalog.open("{entry.name}@1", workspace)\n```' in lines["data"]
-    assert "data:image/png;base64,iVBOR" in picture["data"]
-    assert built.entries[0].built["flow_run"] == run["id"]
+    texts = {
+        one["key"].partition("-photos")[0]: one["data"] for one in runs.artifacts(run, "markdown")
+    }
+    assert set(texts) == {"open", "first-search"}
+    assert f'cache = catalog.open("{entry.name}@1", workspace)\n```' in texts["open"]
+    assert "data:image/png;base64,iVBOR" in texts["first-search"]
+    assert entry.built["flow_run"] == run["id"]
 
 
 def test_a_killed_worker_costs_its_shards_only(
