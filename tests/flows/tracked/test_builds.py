@@ -20,6 +20,7 @@ from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.errors import CheckpointError, ClusterError
 from vfs_ops.store.workspace import Workspace
 
+pytestmark = pytest.mark.timeout(400)  # the first one waits for a server
 LAYER = "features.12"
 
 
