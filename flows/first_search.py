@@ -33,7 +33,7 @@ def first_query(cache: Cache) -> Query:
     return query_from_row(cache, row, boxes=[box])
 
 
-def first_search(cache: Cache, k: int = 6) -> Hits | None:
+def first_search(cache: Cache, k: int = 5) -> Hits | None:
     """Search for the middle of the first readable image; None where there are no two images."""
     from vfs_ops.scans.search import search
 

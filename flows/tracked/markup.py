@@ -6,7 +6,9 @@ import base64
 import re
 from typing import Final
 
-_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>()!|~:@&$^\"'])|^([-+#=>]|\d+(?=[.)](?:\s|$)))")
+_SPECIAL: Final = re.compile(
+    r"[\\`*_{}\[\]<>()!|~:@&$^\"']|(?<=www)\.|^[-+#=>]|^\d+(?=[.)](?:\s|$))", re.IGNORECASE
+)
 _LONGEST: Final = 500
 
 
@@ -22,7 +24,7 @@ def escaped(text: object) -> str:
     line = line.strip(" ")  # four would make it code
     if len(line) > _LONGEST:
         line = f"{line[:_LONGEST]}…"
-    return _SPECIAL.sub(lambda found: _escape(found), line)
+    return _SPECIAL.sub(_escape, line)
 
 
 def picture_markdown(title: str, png: bytes) -> str:

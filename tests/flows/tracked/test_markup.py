@@ -57,6 +57,13 @@ def test_what_others_wrote_is_shown_as_it_is(markup, text):
     check(markup, text)
 
 
+def test_no_address_becomes_a_link_by_itself(markup):
+    """As Prefect's pages, and GitHub, make links of what looks like one."""
+    assert markup.escaped("www.a.example WWW.b.example") == r"www\.a.example WWW\.b.example"
+    assert markup.escaped("https://a.example") == r"https\://a.example"
+    assert markup.escaped("me@a.example") == r"me\@a.example"
+
+
 @given(st.text(st.sampled_from("\\`*_[](){}<>!|~:@&$#-+=1.)\n\t abh/\"'"), max_size=40))
 def test_any_text_is_shown_as_it_is(text):
     from flows.tracked import markup
