@@ -71,7 +71,7 @@ def shard_table(dataset: str, names: Mapping[str, str], reports: Sequence[ShardR
             "seconds": round(report.seconds, 3),
             "machine": report.host,
             "worker": report.worker or "this process",
-            "": report.action,
+            "action": report.action,
         }
         for report in sorted(slowest, key=lambda report: (names[report.cache], report.shard))
     )
