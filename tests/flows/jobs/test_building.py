@@ -83,7 +83,10 @@ def test_a_new_image_builds_just_what_is_new(job, folder, workspace, tmp_path):
     built = job().run(watcher := Recording())
     assert built.computed_shards == 1
     shards = watcher.tables[-1]
-    assert [(row["shard"], row[""]) for row in shards.rows] == [(0, "copied"), (1, "computed")]
+    assert [(row["shard"], row["action"]) for row in shards.rows] == [
+        (0, "copied"),
+        (1, "computed"),
+    ]
     [entry] = built.entries
     assert (entry.name, entry.version, entry.facts["images"]) == (entry.name, 2, 25)
     before = workspace.walk()
