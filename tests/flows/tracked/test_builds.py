@@ -60,6 +60,7 @@ def test_a_build_leaves_artifacts(runs, scheduler, registered, small_shards):
     assert entry.built["flow_run"] == run["id"]
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_its_shards_only(
     runs, scheduler, registered, dataset, photos, small_shards, tmp_path, monkeypatch
 ):
