@@ -137,6 +137,6 @@ class Memories:
 def shard_prefixes(cache: Cache, counts: Iterable[int]) -> Iterator[tuple[int, Cache]]:
     """Return the cache cut after each number of images, rounded to whole shards."""
     for count in counts:
-        shards = -(-count // cache.plan.images_per_shard)
+        shards = min(cache.shard_count, -(-count // cache.plan.images_per_shard))
         some = tuple(cache.receipts[number] for number in range(shards))
         yield some[-1].stop, replace(cache, receipts=some)
