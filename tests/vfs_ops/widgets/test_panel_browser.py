@@ -115,8 +115,14 @@ def search(notebook, canvas, *points):
     before = notebook.kernel.evaluate("panel.searches")
     canvas.drag(*(points or ((20, 20), (40, 28))))
     notebook.kernel.wait_until(f"panel.searches > {before}")
+    shown_whole(notebook)
     expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
     expect(notebook.page.locator(".vfs-old")).to_have_count(0)
+
+
+def shown_whole(notebook):
+    """Wait until the browser shows the answer; on a busy machine hits may be partial before."""
+    expect(notebook.page.locator(".vfs-found progress:visible")).to_have_count(0)
 
 
 def choose_k(page, k):
@@ -178,6 +184,7 @@ def test_a_late_answer_is_not_shown_and_partial_results_are(notebook, canvas):
     notebook.kernel.wait_until(f"len(begun) > {runs}")
     notebook.kernel.execute("slow[0] = False")
     notebook.kernel.wait_until(f"panel.searches > {before}")
+    shown_whole(notebook)
     expect(row(notebook, 1).locator(".vfs-hit")).to_have_count(5)
     assert notebook.kernel.evaluate("panel.searches") == before + 1
     shown = row(notebook).locator(".vfs-score").all_inner_texts()
@@ -322,7 +329,8 @@ def test_nothing_is_cut_off(notebook, canvas, theme, size):
 
     search(notebook, canvas)
     notebook.theme(theme)
-    notebook.resize(browser.WIDE if size == "wide" else browser.NARROW)
+    width, _ = browser.WIDE if size == "wide" else browser.NARROW
+    notebook.resize((width, 2400))  # all of it is seen
     try:
         notebook.page.wait_for_timeout(100)
         notebook.screenshot(f"panel-{theme}-{size}", notebook.page.locator(".vfs-search"))

@@ -10,7 +10,8 @@ function render({ model, el }) {
   const channel = new Channel(model);
   channel.onState = (state) => messages.kernel(state);
   const picker = new Picker(channel, messages);
-  el.append(h("div", { class: "vfs" }, messages.el, picker.el));
+  // below: what is said during a stroke may not move the picture away from the pointer
+  el.append(h("div", { class: "vfs" }, picker.el, messages.el));
   return () => {
     picker.close();
     channel.close();
