@@ -1,7 +1,8 @@
 """Very many tiny shards, and a dataset of 50,000 known images: ``python -m benchmarks.scale``.
 
-Builds a cache of one image a shard over a scheduler and a worker in processes of their own, with a
-model that only pools pixels, and prints the memory of scheduler, client and worker as it goes. Then
+Builds a cache of one image a shard over a scheduler and a worker in processes of their own, set as
+those of a local cluster are, with a model that only pools pixels, and prints the memory of
+scheduler, client and worker at every eighth of the shards. Then
 prints seconds and memory, each in a fresh process, of the plan and the completeness check of the
 cache while it is unfinished, of opening it, and of an up-to-date build of it and of a cache of
 50,000 images in shards of usual size, when the images are gone.
@@ -21,6 +22,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -30,7 +32,7 @@ from PIL import Image
 from benchmarks.pairs import report
 from vfs_ops import FeatureExtractor, Preprocessing, Resize, Workspace, build, ingest, load_model
 from vfs_ops.builds.builder import plan_build
-from vfs_ops.builds.clusters import open_cluster
+from vfs_ops.builds.clusters import BOUNDS, open_cluster
 from vfs_ops.builds.repair import withdraw_commit
 from vfs_ops.caches import plans as plans_module
 from vfs_ops.caches.cache import open_cache
@@ -75,6 +77,13 @@ def processes(folder: Path) -> Iterator[tuple[str, dict[str, psutil.Process]]]:
     python = [sys.executable, "-m"]
     common = ["--scheduler-file", str(place), "--no-dashboard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with dask.config.set(BOUNDS):
+        settings = dask.config.serialize(dask.config.global_config)
+    quiet["env"] = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path]),
+        "DASK_INTERNAL_INHERIT_CONFIG": settings,
+    }
     scheduler = subprocess.Popen(
         [*python, "distributed.cli.dask_scheduler", *common, "--dashboard-address", ":0"], **quiet
     )
@@ -85,7 +94,6 @@ def processes(folder: Path) -> Iterator[tuple[str, dict[str, psutil.Process]]]:
         worker = subprocess.Popen(
             [*python, "distributed.cli.dask_worker", *common, "--no-nanny", "--nthreads", "2"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
             **quiet,
         )
         found = {"scheduler": psutil.Process(scheduler.pid), "worker": psutil.Process(worker.pid)}
@@ -101,7 +109,7 @@ def build_over_cluster(folder: Path, dataset_id: str, shards: int) -> list[dict]
     """Build one image a shard; returns the memory of all processes along the way."""
     dataset = open_dataset(Workspace.at(f"{folder}/workspace"), dataset_id)
     rows: list[dict] = []
-    marks = [max(1, shards * percent // 100) for percent in (5, 25, 50, 75, 100)]
+    marks = [max(1, shards * eighths // 8) for eighths in range(1, 9)]
     done, start = 0, time.perf_counter()
     with processes(folder) as (address, found), open_cluster(address) as client:
         client.wait_for_workers(1, timeout=60)

@@ -15,7 +15,7 @@ from vfs_ops.caches.commits import commit
 from vfs_ops.caches.layout import begin, write_receipt, write_shard
 from vfs_ops.caches.plans import choose_sizes
 from vfs_ops.caches.receipts import Receipt
-from vfs_ops.datasets.dataset import folder_of
+from vfs_ops.datasets.dataset import Dataset, folder_of, open_dataset
 from vfs_ops.datasets.manifests import OWN_COLUMNS, dataset_document, encode_manifest
 from vfs_ops.identity.canonical import canonical_json, document_id
 from vfs_ops.identity.spec import shard_inputs
@@ -27,6 +27,31 @@ from vfs_ops.scans.queries import Query
 from vfs_ops.store.workspace import Workspace
 
 PIXELS = 224
+
+
+def digest_of(row: int) -> bytes:
+    """Return the content digest of a row of a made dataset."""
+    return hashlib.sha256(b"%d" % row).digest()
+
+
+def made_dataset(
+    workspace: Workspace, images: int, labels: Sequence[str | None] | None = None
+) -> Dataset:
+    """Store a dataset of images that never existed."""
+    rows = {
+        "uri": [f"{row:06d}.jpg" for row in range(images)],
+        "digest": [digest_of(row) for row in range(images)],
+        "width": [PIXELS] * images,
+        "height": [PIXELS] * images,
+        "label": [f"label {row % 10}" for row in range(images)] if labels is None else labels,
+    }
+    columns = [rows.get(name, [None] * images) for name in OWN_COLUMNS.names]
+    table = pa.table(columns, schema=OWN_COLUMNS)
+    document = dataset_document(table)
+    dataset = document_id(document)
+    workspace.create(f"{folder_of(dataset)}/manifest.parquet", encode_manifest(table))
+    workspace.create(f"{folder_of(dataset)}/dataset.json", canonical_json(document))
+    return open_dataset(workspace, dataset)
 
 
 def made_cache(
@@ -47,25 +72,13 @@ def made_cache(
         whole = features
         images, shape = len(whole), whole.shape[1:]
         features = lambda rows: whole[rows.start : rows.stop]  # noqa: E731
-    rows = {
-        "uri": [f"{row:06d}.jpg" for row in range(images)],
-        "digest": [hashlib.sha256(b"%d" % row).digest() for row in range(images)],
-        "width": [PIXELS] * images,
-        "height": [PIXELS] * images,
-        "label": [f"label {row % 10}" for row in range(images)] if labels is None else labels,
-    }
-    columns = [rows.get(name, [None] * images) for name in OWN_COLUMNS.names]
-    table = pa.table(columns, schema=OWN_COLUMNS)
-    document = dataset_document(table)
-    dataset = document_id(document)
-    workspace.create(f"{folder_of(dataset)}/manifest.parquet", encode_manifest(table))
-    workspace.create(f"{folder_of(dataset)}/dataset.json", canonical_json(document))
-    spec = make_cache_spec(document["images"], dtype)
+    dataset = made_dataset(workspace, images, labels)
+    spec = make_cache_spec(dataset.images_id, dtype)
     per_shard, per_chunk, batch = choose_sizes(int(np.prod(shape)) * np.dtype(dtype).itemsize)
     per_shard = images_per_shard or per_shard
     plan = make_plan(
         cache=spec.id,
-        dataset=dataset,
+        dataset=dataset.id,
         images=images,
         grid=shape[:2],
         channels=shape[2],
@@ -84,7 +97,7 @@ def made_cache(
         )
         receipt = Receipt(
             **stored.fields,
-            inputs=shard_inputs(spec, rows["digest"][here.start : here.stop]),
+            inputs=shard_inputs(spec, map(digest_of, here)),
             seconds=0.0,
             host="made",
             finished=datetime.now(UTC).isoformat(),

@@ -31,6 +31,7 @@ def make_plan(**changes):
         "images_per_shard": 32,
         "images_per_chunk": 4,
         "batch_size": 16,
+        "threads": 1,
         "codec": "none",
         "sample_ratio": 1.1,
         "weights": "random:0",

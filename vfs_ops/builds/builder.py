@@ -22,7 +22,7 @@ from vfs_ops.builds.repair import Check, mend, withdraw
 from vfs_ops.builds.reports import NoticeCallback, ShardCallback, ShardReport, no_notices, no_shards
 from vfs_ops.builds.retries import persist
 from vfs_ops.builds.reuse import copy_shards
-from vfs_ops.builds.stretches import PendingCache, Stretch, stretches
+from vfs_ops.builds.stretches import PendingCache, Stretch, alike, stretches
 from vfs_ops.caches.cache import Cache, open_cache
 from vfs_ops.caches.commits import commit
 from vfs_ops.caches.completeness import finished_shards
@@ -127,7 +127,9 @@ def build(
         for extractor in models if workspace.writable else ():
             for spec in cache_specs(dataset, extractor, dtype):
                 mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
-        return plan_build(dataset, models, workspace=workspace, dtype=dtype, images=images)
+        return plan_build(
+            dataset, models, workspace=workspace, dtype=dtype, images=images, client=client
+        )
 
     planned = persist(plan, on_notice=on_notice)
     unfinished = [cache.spec.id for cache in planned if not cache.complete]
@@ -173,16 +175,16 @@ def _build_pass(
     pending = site.persist(lambda: _begin(site.workspace, layers, extractor))
     for cache in pending:
         _copy(site, cache, layers[cache.layer])
-    for size in sorted({cache.plan.batch_size for cache in pending}):
-        group = [cache for cache in pending if cache.plan.batch_size == size]
+    for group in alike(pending):
+        computing = extractor.with_threads(group[0].plan.threads)
         missing = partial(_missing, site.workspace, group)
-        check = partial(find_problems, site, extractor, group, counter.progress)
+        check = partial(find_problems, site, computing, group, counter.progress)
         work = site.persist(missing)
         count = group[0].plan.images
         counter.begin(count, sum(len(rows) for one in work for rows in one.batches(group)))
         for _ in range(ROUNDS):
             if work:
-                site.compute(extractor, group, work, counter.add)
+                site.compute(computing, group, work, counter.add)
             problems = site.persist(check)
             if not problems:
                 break
@@ -211,15 +213,17 @@ def _begin(
 ) -> list[PendingCache]:
     if all(cache.complete for cache in layers):
         return []
-    probes = probe(extractor)
+    counts = {cache.plan.threads for cache in layers if not cache.complete}
+    probes = {threads: probe(extractor.with_threads(threads)) for threads in counts}
     pending = []
     for layer, cache in enumerate(layers):
         if cache.complete:
             continue
-        plan = begin(workspace, cache.spec, cache.plan, probes[layer])
+        probed = probes[cache.plan.threads][layer]
+        plan = begin(workspace, cache.spec, cache.plan, probed)
         stored = read_probe(workspace, plan)
         what = f"the unfinished cache {plan.cache[:12]} and this model"
-        check_probe(stored, probes[layer], what, cache.spec.precision)
+        check_probe(stored, probed, what, cache.spec.precision)
         pending.append(PendingCache(layer, cache.spec, plan))
     return pending
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import platform
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from vfs_ops.builds.distribution import TASKS_PER_WORKER
@@ -25,6 +24,18 @@ CONNECT_SECONDS: Final = 30.0
 _PROTOCOLS: Final = ("tcp", "tls", "ucx", "ws", "wss")
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PACKAGES: Final = ("dask", "distributed", "visual-feature-search", "torch")
+_OF_SCHEDULER: Final = ("Python", "dask", "distributed")
+
+BOUNDS: Final = MappingProxyType(
+    {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.low-level-log-length": 100,
+        "distributed.admin.log-length": 100,
+        "distributed.admin.system-monitor.log-length": 120,
+    }
+)
+"""Settings of Dask for a local cluster: what it keeps about itself, for a dashboard that we do not
+show, would grow for an hour (a profile each second, samples of the machine, its own events)."""
 
 
 @contextlib.contextmanager
@@ -95,7 +106,7 @@ def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
     pinned = dict.fromkeys(_THREAD_VARIABLES, str(each))
     with (
         tempfile.TemporaryDirectory(prefix="vfs-dask-", ignore_cleanup_errors=True) as folder,
-        dask.config.set({"temporary-directory": folder}),
+        dask.config.set({"temporary-directory": folder, **BOUNDS}),
         local(
             n_workers=count,
             # Dask's threads hold tasks; how many compute is said to torch by the environment
@@ -166,24 +177,27 @@ def _client(place: Any) -> Iterator[Client]:
 
 
 def _check_versions(client: Client) -> None:
-    """Refuse workers whose Python or libraries cannot take our tasks, or would compute others."""
-    try:
-        found = client.run(versions)
-    except ImportError as error:
-        raise ClusterError(
-            f"a worker cannot load visual-feature-search ({error}); install it there"
-        ) from error
-    ours = versions()
-    for address, theirs in found.items():
-        for name, expected in ours.items():
-            if theirs.get(name) != expected:
-                raise ClusterError(
-                    f"worker {address} has {name} {theirs.get(name)}, and this process {expected}; "
-                    "install the same on both"
-                )
+    """Refuse a cluster whose Python or libraries cannot take our tasks, or would compute others."""
+    untyped: Any = client
+    found = untyped.get_versions(packages=list(_PACKAGES))  # Dask asks; it needs nothing of ours
+    ours = _versions(found["client"])
+    _compare("the scheduler", _versions(found["scheduler"]), ours, _OF_SCHEDULER)
+    for address, worker in found["workers"].items():
+        _compare(f"worker {address}", _versions(worker), ours, ("Python", *_PACKAGES))
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a worker must share with whoever sends it work."""
-    found = {name: version(name) for name in _PACKAGES}
-    return {"Python": ".".join(platform.python_version_tuple()[:2]), **found}
+def _versions(told: Mapping[str, Any]) -> dict[str, str | None]:
+    packages = dict(told["packages"])
+    return {**packages, "Python": ".".join(packages["python"].split(".")[:2])}
+
+
+def _compare(
+    who: str,
+    theirs: Mapping[str, str | None],
+    ours: Mapping[str, str | None],
+    names: Iterable[str],
+) -> None:
+    for name in names:
+        if theirs.get(name) != ours[name]:
+            has = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
+            raise ClusterError(f"{who} {has}; install {name} {ours[name]} there, as it is here")

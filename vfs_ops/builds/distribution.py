@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import queue
 import secrets
@@ -61,6 +62,8 @@ def run_on_workers(
     ClusterError
         If the scheduler is gone, there are no workers, or workers die again and again.
     """
+    import cloudpickle
+
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     upcoming, running = iter(items), dict[Any, Any]()
     label, number = f"vfs-{name}-{secrets.token_hex(4)}", 0
@@ -69,7 +72,8 @@ def run_on_workers(
         while True:
             room = TASKS_PER_WORKER * workers.count() - len(running)
             for item in _take(upcoming, room):
-                future: Any = client.submit(function, item, key=(label, number), pure=False)
+                call = cloudpickle.dumps(_Call(function, item))
+                future: Any = client.submit(pickle.loads, call, key=(label, number), pure=False)
                 running[future.key], number = future, number + 1
                 future.add_done_callback(finished.put)
             if not running:
@@ -83,6 +87,20 @@ def run_on_workers(
         if running and client.status == "running":
             untyped: Any = client
             untyped.cancel(list(running.values()))
+
+
+class _Call:
+    """A call that is made where it is unpickled.
+
+    A scheduler unpickles the tasks that it is given, and one that runs elsewhere need not have our
+    packages: to it, this is `pickle.loads` of some bytes.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], item: Any) -> None:
+        self._function, self._item = function, item
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        return self._function, (self._item,)
 
 
 @contextlib.contextmanager
@@ -119,6 +137,33 @@ def plugged(client: Client, plugin: WorkerPlugin, name: str) -> Iterator[None]:
             with contextlib.suppress(OSError, TimeoutError, KeyError, ValueError):
                 untyped: Any = client
                 untyped.unregister_worker_plugin(name)
+
+
+def worker_threads(client: Client) -> int:
+    """Return the threads that the workers' torch computes with, the fewest of any.
+
+    Raises
+    ------
+    ClusterError
+        If the scheduler is gone, or has had no worker for a while.
+    """
+    workers = _Workers(client, lambda notice: None)
+    while not workers.count():
+        pass  # it pauses, and gives up in the end
+    try:
+        found: dict[str, int] = client.run(threads_here)
+        return min(found.values())
+    except OSError as error:
+        raise _gone(str(error)) from error
+
+
+def threads_here() -> int:
+    """Return the threads that torch computes with in this worker: those of the environment."""
+    import torch
+
+    if "OMP_NUM_THREADS" in os.environ:  # torch may have been loaded before it was set
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+    return torch.get_num_threads()
 
 
 class _Workers:

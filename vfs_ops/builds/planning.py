@@ -11,6 +11,7 @@ import numpy as np
 from numcodecs import Zstd
 
 from vfs_ops.builds.capacity import check_memory, check_space, worker_memory
+from vfs_ops.builds.distribution import worker_threads
 from vfs_ops.builds.reuse import Copyable, copyable_shards, earlier_caches
 from vfs_ops.caches.commits import read_commit
 from vfs_ops.caches.completeness import finished_shards
@@ -78,6 +79,7 @@ def plan_build(
     workspace: Workspace | None = None,
     dtype: StoredDtype = "float16",
     images: Any = None,
+    client: Client | None = None,
 ) -> list[PlannedCache]:
     """Plan the caches of a dataset under every layer of some extractors; writes nothing.
 
@@ -94,6 +96,9 @@ def plan_build(
         than `vfs_ops.caches.values.MAX_COSINE_COST`.
     images
         Where the images are, if not where they were ingested from; see `Dataset.reader`.
+    client
+        Of the cluster whose workers will compute; this process does if None. A new cache is
+        planned for the threads that they compute with.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def plan_build(
     workspace = workspace or dataset.workspace
     planned: list[PlannedCache] = []
     for extractor in as_extractors(extractors):
-        planned += _plan_pass(dataset, extractor, workspace, dtype, images)
+        planned += _plan_pass(dataset, extractor, workspace, dtype, images, client)
     return planned
 
 
@@ -170,6 +175,7 @@ def _plan_pass(
     workspace: Workspace,
     dtype: StoredDtype,
     images: Any,
+    client: Client | None,
 ) -> list[PlannedCache]:
     """Plan the caches of one extractor."""
     specs = cache_specs(dataset, extractor, dtype)
@@ -184,14 +190,18 @@ def _plan_pass(
     earlier = earlier_caches(workspace, specs)
     fresh = [plan is None and not plans for plan, plans in zip(stored, earlier, strict=True)]
     sampled: list[tuple[Codec, float]] = []
+    threads = extractor.threads
     if any(fresh):
-        sampled = _sample(dataset, dataset.reader(images), extractor, dtype)
+        if client is not None and threads is not None:
+            threads = worker_threads(client)
+        computing = extractor.with_threads(threads)
+        sampled = _sample(dataset, dataset.reader(images), computing, dtype)
     plans = []
     for number, (spec, plan) in enumerate(zip(specs, stored, strict=True)):
         if plan is None:
             like = earlier[number][0] if earlier[number] else None
             choice = sampled[number] if like is None else (like.codec, like.sample_ratio)
-            plan = _new_plan(dataset, extractor, number, spec, dtype, choice, like)
+            plan = _new_plan(dataset, extractor, number, spec, dtype, choice, threads, like)
         plans.append(plan)
     digests = dataset.digests()
     memory = worker_memory(extractor, plans)
@@ -211,6 +221,7 @@ def _new_plan(
     spec: CacheSpec,
     dtype: StoredDtype,
     codec: tuple[Codec, float],
+    threads: int | None,
     like: Plan | None,
 ) -> Plan:
     """Decide how a cache is cut: as an earlier one of the same extractor, where there is one."""
@@ -230,6 +241,7 @@ def _new_plan(
         images_per_shard=sizes[0],
         images_per_chunk=sizes[1],
         batch_size=sizes[2],
+        threads=threads if like is None else like.threads,
         codec=codec[0],
         sample_ratio=codec[1],
         weights=extractor.model.weights,

@@ -183,5 +183,5 @@ def _receipts(workspace: Workspace, plan: Plan) -> Iterable[Receipt]:
 def _cut(plan: Plan) -> tuple[object, ...]:
     return (
         *(plan.grid, plan.channels, plan.dtype, plan.codec),
-        *(plan.images_per_shard, plan.images_per_chunk, plan.batch_size),
+        *(plan.images_per_shard, plan.images_per_chunk, plan.batch_size, plan.threads),
     )

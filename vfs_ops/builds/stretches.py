@@ -26,6 +26,14 @@ class PendingCache:
         return range(rows.start // size, -(-rows.stop // size))
 
 
+def alike(pending: Sequence[PendingCache]) -> list[list[PendingCache]]:
+    """Group caches that the same forward passes serve: of one batch size and number of threads."""
+    groups: dict[tuple[int, int], list[PendingCache]] = {}
+    for cache in pending:
+        groups.setdefault((cache.plan.batch_size, cache.plan.threads or 0), []).append(cache)
+    return [groups[key] for key in sorted(groups)]
+
+
 @dataclass(frozen=True)
 class Stretch:
     """Rows of whole shards of all caches of a pass, and which of those shards are missing."""

@@ -93,9 +93,10 @@ def verify(
     if extractor is not None and layer is not None and not problems:
         reader, batches = cache.dataset.reader(images), sample_batches(cache.plan, sample)
         caches = {layer: (cache.plan, cache.receipts)}
+        computing = extractor.with_threads(cache.plan.threads)
         problems += [
             problem
-            for _, problem in check_sample(cache.workspace, caches, extractor, reader, batches)
+            for _, problem in check_sample(cache.workspace, caches, computing, reader, batches)
         ]
     return sorted(problems, key=lambda problem: -1 if problem.shard is None else problem.shard)
 

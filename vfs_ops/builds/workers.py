@@ -6,16 +6,15 @@ back later; a task is then a few numbers.
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from vfs_ops.builds.distribution import threads_here
 from vfs_ops.builds.pipeline import compute_shards
 from vfs_ops.builds.reports import ShardReport
 from vfs_ops.builds.retries import persist
@@ -169,16 +168,17 @@ class _RunningPass:
         with self.lock:
             if self.ready is None:
                 self._check_workspace()
-                if "OMP_NUM_THREADS" in os.environ:  # torch may have been loaded before it was set
-                    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+                threads = threads_here()
                 extractor = extractor_of(self.work.recipe)
+                extractor = extractor.with_threads(self.work.pending[0].plan.threads)
                 self._check_extractor(extractor)
                 dataset = open_dataset(self.work.dataset_workspace, self.work.dataset)
-                threads = self.work.threads or torch.get_num_threads()
                 self.ready = _Ready(
                     extractor,
                     dataset.reader(self.work.images),
-                    ThreadPoolExecutor(threads, thread_name_prefix="vfs-decode"),
+                    ThreadPoolExecutor(
+                        self.work.threads or threads, thread_name_prefix="vfs-decode"
+                    ),
                     ThreadPoolExecutor(1, thread_name_prefix="vfs-model"),
                 )
             return self.ready

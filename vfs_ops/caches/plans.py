@@ -25,6 +25,8 @@ MAX_SHARD_BYTES: Final = 1 << 30
 """No plan may ask a reader to decode a larger shard."""
 MAX_SHARDS: Final = 1 << 22
 """No plan may ask a reader to look for more."""
+MAX_THREADS: Final = 1024
+"""No plan may ask a builder for more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Plan:
     batch_size: int
     """Images in one forward pass; batches start at multiples of it, so a resumed build computes
     what an undisturbed one does. Power of two, at most `images_per_shard`."""
+    threads: int | None
+    """Threads of the CPU that a forward pass is computed with, whoever goes on: some convolutions
+    (of SqueezeNet and MobileNet, for one) sum in another order on one thread than on two. None
+    where a GPU, or a program of somebody else, computes."""
     codec: Codec
     """What compresses the chunks of the features."""
     sample_ratio: float
@@ -73,6 +79,8 @@ class Plan:
             and max(self.images_per_chunk, self.batch_size) <= self.images_per_shard
             and self.images_per_shard * self.image_bytes <= MAX_SHARD_BYTES
             and self.shard_count <= MAX_SHARDS
+            and (self.threads is None or type(self.threads) is int)
+            and (self.threads is None or 0 < self.threads <= MAX_THREADS)
             and type(self.sample_ratio) in (int, float)
             and isinstance(self.weights, str)
             and isinstance(self.versions, Mapping)
@@ -83,8 +91,9 @@ class Plan:
                 f"the plan of cache {str(self.cache)[:12]} asks for {self.images} images of "
                 f"{self.grid} cells, {self.channels} channels, in shards of "
                 f"{self.images_per_shard} and chunks of {self.images_per_chunk}, codec "
-                f"{self.codec!r}; expected powers of two, a known codec and shards up to "
-                f"{MAX_SHARD_BYTES >> 20} MiB; it was changed or is not ours: build it again"
+                f"{self.codec!r}, {self.threads} threads; expected powers of two, a known codec, "
+                f"shards up to {MAX_SHARD_BYTES >> 20} MiB and up to {MAX_THREADS} threads; it was "
+                "changed or is not ours: build it again"
             )
 
     @property

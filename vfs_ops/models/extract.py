@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from PIL import Image
 from vfs_ops.errors import ModelError
 from vfs_ops.identity.spec import ExtractorSpec, Precision
 from vfs_ops.images.decoding import fit
-from vfs_ops.models.forward import check_precision, choose_device, describe, run
+from vfs_ops.models.forward import check_precision, choose_device, describe, run, threads_of
 from vfs_ops.models.layers import LayerInfo, find_layers, pick
 from vfs_ops.models.loading import LoadedModel
 
@@ -42,6 +43,9 @@ class FeatureExtractor:
     preprocessing : Preprocessing
     precision : {"float32", "bfloat16", "float16"}
     device : str
+    threads : int or None
+        Threads of the CPU that passes are computed with: as many as torch was set to when the
+        extractor was made. None on a GPU.
     hardware : str
         What computes; equal text on one host means equal bits.
 
@@ -78,7 +82,8 @@ class FeatureExtractor:
         self.preprocessing = model.preprocessing
         self.precision: Precision = precision
         self.device = str(chosen)
-        self.hardware = describe(chosen)
+        self.threads = threads_of(chosen)
+        self.hardware = describe(chosen, self.threads)
 
     def __repr__(self) -> str:
         layers = ", ".join(info.name for info in self.infos)
@@ -86,6 +91,19 @@ class FeatureExtractor:
             f"<FeatureExtractor: {self.model.reference} ({self.model.weights}), layers {layers}, "
             f"{self.precision} on {self.device}>"
         )
+
+    def with_threads(self, threads: int | None) -> Self:
+        """Return the same model, computed with another number of threads of the CPU.
+
+        Who needs the same bits as somebody else keeps the number of threads. Nothing changes on a
+        GPU, or if None.
+        """
+        if threads is None or self.threads is None:
+            return self
+        other = copy.copy(self)
+        other.threads = threads
+        other.hardware = describe(torch.device(self.device), threads)
+        return other
 
     def prepare(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Bring a decoded image to the model's input size; safe in many threads.
@@ -106,7 +124,8 @@ class FeatureExtractor:
         """Return the feature maps of a batch.
 
         A row does not depend on the other rows but for the rounding of float32: kernels are
-        chosen by the size of the batch. Who needs the same bits keeps the same batches.
+        chosen by the size of the batch. Who needs the same bits keeps the same batches, and the
+        number of threads.
 
         Parameters
         ----------
@@ -130,7 +149,7 @@ class FeatureExtractor:
         hooks: dict[str, Callable[[Any], None]] = {}
         for path in {info.layer for info in self.infos}:
             hooks[path] = self._keeper(path, maps, len(pixels))
-        run(self.model.module, pixels, self.preprocessing, hooks, self.precision)
+        self._run(pixels, hooks)
         return [
             self._to_numpy(info, features) for info, features in zip(self.infos, maps, strict=True)
         ]
@@ -147,10 +166,12 @@ class FeatureExtractor:
 
         parts = dict(self.model.module.named_modules())
         blank = np.zeros((1, *self.preprocessing.input_size, self.preprocessing.channels), np.uint8)
-        run(
-            self.model.module, blank, self.preprocessing, dict.fromkeys(parts, look), self.precision
-        )
+        self._run(blank, dict.fromkeys(parts, look))
         return largest
+
+    def _run(self, pixels: npt.NDArray[np.uint8], hooks: dict[str, Callable[[Any], None]]) -> None:
+        module = self.model.module
+        run(module, pixels, self.preprocessing, hooks, self.precision, self.threads)
 
     def _keeper(
         self, path: str, maps: list[torch.Tensor | None], images: int

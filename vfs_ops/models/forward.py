@@ -53,7 +53,12 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(name)
 
 
-def describe(device: torch.device) -> str:
+def threads_of(device: torch.device) -> int | None:
+    """Return the number of threads that torch computes with; None on a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else None
+
+
+def describe(device: torch.device, threads: int | None) -> str:
     """Return what computes on a device, in words: equal words on one host mean equal bits.
 
     The number of threads is part of it: some convolutions (of SqueezeNet and MobileNet, for one)
@@ -63,7 +68,6 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         chip = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
-        threads = torch.get_num_threads()
         chip = f"cpu {torch.backends.cpu.get_cpu_capability()}, {threads} threads"
     return f"{chip}, torch {torch.__version__}"
 
@@ -153,6 +157,7 @@ def run(
     preprocessing: Preprocessing,
     hooks: Mapping[str, Callable[[Any], None]],
     precision: Precision = "float32",
+    threads: int | None = None,
 ) -> Any:
     """Run one forward pass on the module's device, and show the outputs of some of its parts.
 
@@ -168,6 +173,8 @@ def run(
     hooks
         Dotted path of a submodule → what is called with its output, at every call, before
         anything downstream can change it in place.
+    threads
+        Of the CPU; as many as torch is set to, if None.
 
     Returns
     -------
@@ -181,7 +188,7 @@ def run(
     """
     device = device_of(module)
     values = normalise(pixels, preprocessing, device, layout_of(module))
-    with _ONE_AT_A_TIME, _computing(device, precision), contextlib.ExitStack() as stack:
+    with _ONE_AT_A_TIME, _computing(device, precision, threads), contextlib.ExitStack() as stack:
         for path, show in hooks.items():
             hook = module.get_submodule(path).register_forward_hook(_observer(show))
             stack.callback(hook.remove)
@@ -209,14 +216,19 @@ def _observer(show: Callable[[Any], None]) -> Callable[[Any, Any, Any], None]:
 
 
 @contextlib.contextmanager
-def _computing(device: torch.device, precision: Precision) -> Iterator[None]:
+def _computing(device: torch.device, precision: Precision, threads: int | None) -> Iterator[None]:
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    usual = torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     mixed = torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
     try:
+        if threads not in (None, usual):
+            torch.set_num_threads(threads)
         with torch.inference_mode(), mixed:
             yield
     finally:
+        if torch.get_num_threads() != usual:
+            torch.set_num_threads(usual)
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = convolutions

@@ -1,15 +1,14 @@
 """Clusters: what is opened, what is refused, and what a scheduler's end looks like."""
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
 import torch
+from dask_processes import running_scheduler, running_worker
+from distributed import Client
 from makers import make_extractor, stored_bytes
 from saboteurs import Saboteur
 
@@ -71,63 +70,80 @@ def test_a_local_cluster_computes_with_its_threads_and_leaves_nothing(monkeypatc
         assert set(client.run(torch.get_num_threads).values()) == {2}
         [pid] = client.run(os.getpid).values()
         assert list(tmp_path.iterdir())
-        monkeypatch.setattr(clusters, "versions", lambda: {"torch": "0.1"})
-        with pytest.raises(ClusterError, match=r"has torch None, and this process 0\.1"):
-            clusters._check_versions(_Answers(client, {"w": {}}))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 class _Answers:
-    def __init__(self, client, answers):
-        self.answers = answers
+    """A client that tells what everybody has."""
 
-    def run(self, function):
-        return self.answers
+    def __init__(self, **packages):
+        self.packages = packages
+
+    def get_versions(self, packages):
+        told = {who: {"packages": have} for who, have in self.packages.items()}
+        return {**told, "workers": {"tcp://w": told["worker"]}}
+
+
+def test_other_versions_are_named():
+    dask = {"python": "3.11.7.final.0", "dask": "2026.8.0", "distributed": "2026.8.1"}
+    ours = {**dask, "torch": "2.9", "visual-feature-search": "1.0"}
+    same = {"client": ours, "worker": {**ours, "python": "3.11.2.final.0"}, "scheduler": dask}
+    clusters._check_versions(_Answers(**same))
+    cases = [
+        (
+            "scheduler",
+            {"python": "2.7.18.final.0"},
+            r"the scheduler has Python 2\.7; .* 3\.11 there",
+        ),
+        (
+            "scheduler",
+            {"dask": "1.0"},
+            r"the scheduler has dask 1\.0; install dask 2026\.8\.0 there",
+        ),
+        ("worker", {"torch": "0.1"}, r"worker tcp://w has torch 0\.1; install torch 2\.9 there"),
+        ("worker", {"torch": None}, r"worker tcp://w lacks torch; install torch 2\.9 there"),
+    ]
+    for who, other, message in cases:
+        with pytest.raises(ClusterError, match=message):
+            clusters._check_versions(_Answers(**{**same, who: {**same[who], **other}}))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_scheduler_needs_nothing_of_ours(dataset, tmp_path):
+    with (
+        running_scheduler(tmp_path, bare=True) as (_, address),
+        running_worker(tmp_path),
+        open_cluster(address) as client,
+    ):
+        client.wait_for_workers(1, timeout=60)
+        shards = []
+        caches = build(dataset, make_extractor(), client=client, on_shard=shards.append)
+        assert len(shards) == 8
+        assert [verify(cache, client=client) for cache in caches] == [[], []]
+
+
+def test_a_worker_without_our_packages_is_an_error_in_one_line(tmp_path):
+    with (
+        running_scheduler(tmp_path) as (_, address),
+        running_worker(tmp_path, bare=True),
+        Client(address) as waiting,
+    ):
+        waiting.wait_for_workers(1, timeout=60)
+        with (
+            pytest.raises(ClusterError, match="lacks visual-feature-search; install") as caught,
+            open_cluster(address),
+        ):
+            pass
+        assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
 def scheduler(tmp_path):
-    """Start a scheduler and a worker as other people do; returns its process and address."""
-    place = tmp_path / "scheduler.json"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    first = subprocess.Popen(
-        [
-            sys.executable,
-            *("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
-            *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
-            *("--scheduler-file", str(place)),
-        ],
-        env=environment,
-        **quiet,
-    )
-    deadline = time.monotonic() + 60
-    while not place.exists():
-        assert first.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    second = subprocess.Popen(
-        [
-            sys.executable,
-            *("-m", "distributed.cli.dask_worker", "--scheduler-file", str(place)),
-            *(
-                "--nthreads",
-                "2",
-                "--no-dashboard",
-                "--no-nanny",
-                "--local-directory",
-                str(tmp_path),
-            ),
-        ],
-        env=environment,
-        **quiet,
-    )
-    yield first, json.loads(place.read_text())["address"]
-    for process in (second, first):
-        process.kill()
-        process.wait()
+    """Start a scheduler and a worker; returns the scheduler's process and address."""
+    with running_scheduler(tmp_path) as running, running_worker(tmp_path):
+        yield running
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers import cut_small, make_extractor, stored_bytes
+from makers import make_extractor, stored_bytes
 from saboteurs import Saboteur
 
 from vfs_ops.builds import retries
@@ -38,19 +38,6 @@ def marks(tmp_path):
     folder = tmp_path / "marks"
     folder.mkdir()
     return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(_ingested, tmp_path_factory):
-    """Return what an undisturbed build in one process stores, by layer."""
-    from vfs_ops.datasets.dataset import open_dataset
-
-    workspace = Workspace.at(str(tmp_path_factory.mktemp("undisturbed")))
-    dataset = open_dataset(Workspace.at(str(_ingested[0])), _ingested[1])
-    with pytest.MonkeyPatch.context() as patch:
-        cut_small(patch)
-        caches = build(dataset, make_extractor(), workspace=workspace)
-    return [stored_bytes(cache) for cache in caches]
 
 
 def uri_of(dataset, row):
@@ -177,10 +164,10 @@ def test_a_workspace_in_memory_is_refused(dataset, client):
         build(dataset, make_extractor(), client=client, workspace=Workspace.in_memory())
 
 
-def test_workers_with_too_little_memory_are_refused_with_both_numbers(dataset, monkeypatch):
+def test_workers_with_too_little_memory_are_refused_with_both_numbers(dataset, client, monkeypatch):
     from vfs_ops.builds import capacity
 
     monkeypatch.setattr(capacity, "_worker_limits", lambda client: [100 << 20])
     with pytest.raises(TooLargeError, match=r"0\.\d\d GiB of memory a process, and 0\.10 GiB"):
-        build(dataset, make_extractor(), client=object())
+        build(dataset, make_extractor(), client=client)
     assert dataset.workspace.walk("caches") == []

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from makers import cut_small, make_extractor, stored_bytes, write_photos
+from makers import make_extractor, stored_bytes, write_photos
 
 from vfs_ops.builds import acceptance, claims, retries
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import open_cluster
 from vfs_ops.caches.cache import open_cache
-from vfs_ops.datasets.dataset import open_dataset
 from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.errors import (
     AccessError,
@@ -31,17 +30,6 @@ from vfs_ops.store.workspace import Workspace
 pytestmark = pytest.mark.usefixtures("small_shards")
 
 FEATURES = r"/features/c/"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(_ingested, tmp_path_factory):
-    """Return what an undisturbed build stores, by layer."""
-    workspace = Workspace.at(str(tmp_path_factory.mktemp("undisturbed")))
-    dataset = open_dataset(Workspace.at(str(_ingested[0])), _ingested[1])
-    with pytest.MonkeyPatch.context() as patch:
-        cut_small(patch)
-        caches = build(dataset, make_extractor(), workspace=workspace)
-    return [stored_bytes(cache) for cache in caches]
 
 
 @pytest.fixture

@@ -39,6 +39,11 @@ def test_document_round_trip_through_json():
         {"images_per_shard": 8},  # less than a batch
         {"images_per_chunk": 64},
         {"images_per_chunk": 0},
+        {"threads": 0},
+        {"threads": -1},
+        {"threads": True},
+        {"threads": "2"},
+        {"threads": 1 << 20},  # that a builder would start
         {"codec": "pickle"},
         {"dtype": "object"},
         {"grid": (3, -4)},
