@@ -62,8 +62,6 @@ def run_on_workers(
     ClusterError
         If the scheduler is gone, there are no workers, or workers die again and again.
     """
-    import cloudpickle
-
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     upcoming, running = iter(items), dict[Any, Any]()
     label, number = f"vfs-{name}-{secrets.token_hex(4)}", 0
@@ -72,7 +70,7 @@ def run_on_workers(
         while True:
             room = TASKS_PER_WORKER * workers.count() - len(running)
             for item in _take(upcoming, room):
-                call = cloudpickle.dumps(_Call(function, item))
+                call = _packed(function, item)
                 future: Any = client.submit(pickle.loads, call, key=(label, number), pure=False)
                 running[future.key], number = future, number + 1
                 future.add_done_callback(finished.put)
@@ -101,6 +99,14 @@ class _Call:
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
         return self._function, (self._item,)
+
+
+def _packed(function: Callable[[_Item], Any], item: _Item) -> bytes:
+    from distributed.protocol import pickle as dask_pickle
+
+    untyped: Any = dask_pickle
+    packed: bytes = untyped.dumps(_Call(function, item))
+    return packed
 
 
 @contextlib.contextmanager

@@ -50,10 +50,6 @@ class Plan:
     batch_size: int
     """Images in one forward pass; batches start at multiples of it, so a resumed build computes
     what an undisturbed one does. Power of two, at most `images_per_shard`."""
-    threads: int | None
-    """Threads of the CPU that a forward pass is computed with, whoever goes on: some convolutions
-    (of SqueezeNet and MobileNet, for one) sum in another order on one thread than on two. None
-    where a GPU, or a program of somebody else, computes."""
     codec: Codec
     """What compresses the chunks of the features."""
     sample_ratio: float
@@ -62,6 +58,10 @@ class Plan:
     """Where the weights came from, in words; the identity is in their fingerprint."""
     versions: Mapping[str, str]
     """Libraries that made the plan."""
+    threads: int | None = None
+    """Threads of the CPU that a forward pass is computed with, whoever goes on: some convolutions
+    (of SqueezeNet and MobileNet, for one) sum in another order on one thread than on two. None
+    where a GPU or another program computes, and in plans that do not tell."""
     format: int = FORMATS["plan"]
     """Version of the document."""
 
@@ -141,7 +141,7 @@ class Plan:
         names = {field.name for field in fields(cls)}
         values = {name: document[name] for name in names & set(document)}
         grid = values.get("grid")
-        if set(values) != names or not isinstance(grid, list):
+        if set(values) | {"threads"} != names or not isinstance(grid, list):
             raise UnsafeMetadataError(
                 f"plan.json has fields {sorted(document)}; expected {sorted(names)}; build it again"
             )

@@ -258,7 +258,6 @@ def _plan(
         images_per_shard=per_shard,
         images_per_chunk=per_chunk,
         batch_size=batch_size,
-        threads=None,
         codec="zstd" if ratio >= WORTHWHILE_RATIO else "none",
         sample_ratio=ratio,
         weights=extractor.model.weights,

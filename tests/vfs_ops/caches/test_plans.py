@@ -65,6 +65,8 @@ def test_impossible_plans_are_refused(changes):
 def test_fields_of_later_versions_are_left_out_and_missing_ones_refused():
     document = json.loads(json.dumps(make_plan().document()))
     assert Plan.from_document({**document, "later": 1}) == make_plan()
+    del document["threads"]
+    assert Plan.from_document(document) == make_plan(threads=None)
     del document["codec"]
     with pytest.raises(UnsafeMetadataError, match="codec"):
         Plan.from_document(document)
