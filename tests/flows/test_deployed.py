@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 from prefect_processes import PREFECT, ROOT, VFS, ask, running, running_server, until
@@ -109,11 +108,6 @@ def test_a_cache_that_is_asked_for_is_built_by_its_deployment(server, worker, ru
     assert phoned.read_text() == ""
 
 
-# Prefect's client sends nulls where its server declares integers with a default.
-@pytest.mark.skipif(
-    tuple(map(int, version("fastapi").split(".")[:2])) >= (0, 151),
-    reason="FastAPI 0.151 and newer refuse what `prefect deploy` of Prefect 3.8 sends",
-)
 def test_a_worker_runs_what_prefect_yaml_deploys(
     server, worker, run, photos, workspace, tmp_path, phoned
 ):
