@@ -130,7 +130,7 @@ def _with_successor(mark: Deprecation, both: Collection[Entry]) -> Deprecation:
     here = (each.reference for each in both if each.type == mark.type)
     if mark.successor is None or mark.successor in here:
         return mark
-    reason = f"{mark.reason} (its successor {mark.successor} is not here)"[:MOST_REASON]
+    reason = f"{mark.reason} (its successor {mark.successor} is not here)".strip()[:MOST_REASON]
     return replace(mark, reason=reason, successor=None)
 
 

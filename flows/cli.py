@@ -94,8 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         interruption.interrupt_on_sigterm()
         sys.exit(_run(arguments))
     interruption.end_promptly()
-    code = _run(sys.argv[1:])
-    interruption.finish(code)
+    try:
+        code = _run(sys.argv[1:])
+        interruption.finish(code)
+    except KeyboardInterrupt:  # between the two
+        code = interruption.CODE
+        interruption.finish(code)
     sys.exit(code)
 
 
@@ -121,6 +125,10 @@ def _run(arguments: Sequence[str]) -> int:
         else:
             say(f"error: {error}")
         return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
+    except Exception:
+        if interruption.was_heard():  # what a library raises while it is ended
+            return interruption.CODE
+        raise
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -45,6 +45,10 @@ def end_promptly() -> None:
 def take_time() -> None:
     """Let this process end by itself after a signal: it has others to end."""
     signal.set_wakeup_fd(-1)
+    if signal.getsignal(signal.SIGINT) is _interrupt_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is _interrupt_once:
+        signal.signal(signal.SIGTERM, _interrupt)
 
 
 def interrupt_on_sigterm() -> None:
@@ -66,10 +70,12 @@ def finish(code: int) -> None:
     code
         Its exit code.
     """
+    signal.set_wakeup_fd(-1)
     if code == CODE:
         _say_interrupted()
     for number in _SIGNALS:
-        signal.signal(number, lambda *_: _end(code))
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: _end(code))
     _end_later(code)
 
 
@@ -100,16 +106,19 @@ def _end_later(code: int) -> None:
 
 
 def _end(code: int) -> None:
-    if code == CODE:
-        _say_interrupted()
-    with contextlib.suppress(OSError, ValueError):
-        if sys.stderr.isatty():
-            sys.stderr.write(_SHOW_CURSOR)
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    try:
+        if code == CODE:
+            _say_interrupted()
+        with contextlib.suppress(OSError, ValueError):
+            if sys.stderr.isatty():
+                sys.stderr.write(_SHOW_CURSOR)
+            sys.stdout.flush()
+            sys.stderr.flush()
+    finally:  # a handler may interrupt a write, which then refuses another
+        os._exit(code)
 
 
 def _say_interrupted() -> None:
     if _said.acquire(blocking=False):
-        say("interrupted; run the same command again to go on")
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            say("interrupted; run the same command again to go on")

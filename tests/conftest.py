@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import signal
 
 import fsspec
 import pytest
@@ -17,6 +18,10 @@ from vfs_ops.datasets.dataset import open_dataset
 from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.store import attempts
 from vfs_ops.store.workspace import Workspace
+
+# Below a background job of a shell Ctrl-C is ignored, and what tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test is about time: on a busy machine a slow example is no failure.
 settings.register_profile(

@@ -34,8 +34,22 @@ from flows import interruption
 interruption.SECONDS = float(sys.argv[1])
 interruption.end_promptly()
 threading.Thread(target=threading.Event().wait).start()
-print("ready", flush=True)
 interruption.finish(3)
+print("ready", flush=True)
+"""
+
+SERVING = """
+import sys, time
+from flows import interruption
+interruption.SECONDS = float(sys.argv[1])
+interruption.end_promptly()
+interruption.take_time()
+print("ready", flush=True)
+while True:
+    try:
+        time.sleep(1000)
+    except KeyboardInterrupt:
+        print("heard", flush=True)
 """
 
 
@@ -64,7 +78,7 @@ def start():
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_who_does_not_hear_a_signal_is_ended(start, sent):
-    process = start(DEAF, 0.2)
+    process = start(DEAF, 2)
     process.send_signal(sent)
     out, said = process.communicate()
     assert (process.returncode, said.split("\n")) == (130, [INTERRUPTED, ""])
@@ -82,13 +96,30 @@ def test_a_second_interrupt_ends_at_once(start, first):
 
 
 def test_a_command_that_is_done_waits_for_nobody(start):
-    process = start(LINGERING, 0.2)
+    process = start(LINGERING, 2)
     assert process.communicate()[1] == ""
     assert process.returncode == 3
     process = start(LINGERING, 1000)
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1] == ""
-    assert process.returncode in (3, 130)  # whichever was first: the end of the work or the signal
+    assert process.returncode == 3  # the work is done
+
+
+def test_a_closed_terminal_hinders_no_end(start):
+    process = start(DEAF, 2)
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "heard\n"
+    assert process.wait(60) == 130
+
+
+def test_who_takes_its_time_hears_every_signal(start):
+    process = start(SERVING, 1000)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "heard\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "heard\n"
 
 
 class Waiting(SimpleHTTPRequestHandler):

@@ -88,6 +88,11 @@ class Watched:
         (self.page if target is None else target).screenshot(path=path, animations="disabled")
         return path
 
+    def settle(self):
+        """Wait until the page has been laid out and drawn."""
+        frame = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.page.evaluate(f"() => {frame}")
+
     def resize(self, size):
         """Make the window `WIDE` or `NARROW`."""
         self.page.set_viewport_size({"width": size[0], "height": size[1]})

@@ -158,9 +158,11 @@ def worker_threads(client: Client) -> int:
         pass  # it pauses, and gives up in the end
     try:
         found: dict[str, int] = client.run(threads_here)
-        return min(found.values())
     except OSError as error:
         raise _gone(str(error)) from error
+    if not found:
+        raise ClusterError("the workers are gone; start some, and run again to go on")
+    return min(found.values())
 
 
 def threads_here() -> int:

@@ -90,6 +90,8 @@ def blocks_of_file(
         file.seek(-index_bytes(plan), os.SEEK_END)
         tail = _filled(file, room[: index_bytes(plan)], what).tobytes()
         index = decode_index(tail, len(valid), plan, what)
+        if count * size + index_bytes(plan) != length:
+            raise DamagedError(f"{what} has bytes that belong to no chunk; run verify")
         traffic.count(requests=1, bytes_read=len(tail))
         cost += ReadCost(1, len(tail))
         file.seek(0)

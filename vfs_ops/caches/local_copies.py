@@ -101,7 +101,7 @@ class LocalCopies:
     def _read_copy(self, receipt: Receipt, scratch: Scratch) -> ShardArrays | None:
         path, started = self._path(receipt), time.perf_counter()
         size = receipt.feature_bytes
-        room = scratch.memory("copy", size + norm_bytes(self.store.plan))
+        room = scratch.memory("stored", size + norm_bytes(self.store.plan))
         try:
             data = Folder.at(self.directory).read_into(path.name, room)
         except NotFoundError:

@@ -105,9 +105,9 @@ def load(cache: Cache, progress: ProgressCallback, device: str | None = None) ->
     from vfs_ops.models.forward import choose_device
 
     chosen = choose_device(device)
-    _check_room(cache, chosen)
     if isinstance(cache.source, ResidentShards) and cache.source.device == str(chosen):
         return cache
+    _check_room(cache, chosen)
     total, shards = len(cache.receipts), {}
 
     def read(receipt: Receipt) -> ShardArrays:

@@ -171,11 +171,12 @@ class Images:
 def candidate_bytes(grid: tuple[int, int], channels: int) -> int:
     """Return how much memory one thread takes at most to score candidates, `float_scores` apart.
 
-    That is values as stored and in float32, products in float32, and two steps in float64.
+    That is values as stored, those that are kept of them, and these in float32, products in
+    float32, and one step in float32 and two in float64.
     """
     image = grid[0] * grid[1] * channels
     taken, products = max(_VALUES_TAKEN, image), max(_VALUES_AT_ONCE, image)
-    return 2 * 4 * taken + 4 * products + 2 * 8 * max(ELEMENTS_AT_ONCE, image)
+    return 3 * 4 * taken + 4 * products + (2 * 8 + 4) * max(ELEMENTS_AT_ONCE, image)
 
 
 def _float_scores_of_windows(

@@ -120,14 +120,25 @@ def _scores(
     pattern: Pattern, windows: int, kept: Callable[[slice], NDArray[np.floating]]
 ) -> NDArray[np.float64]:
     """Score windows, given a function that returns the kept cells of some of them."""
-    shape = pattern.products.shape
+    scores = np.empty(windows)
+    at_once = max(1, ELEMENTS_AT_ONCE // len(pattern.squared))  # as many cells
+    for start in range(0, windows, at_once):
+        part = slice(start, min(start + at_once, windows))
+        scores[part] = _some_scores(pattern, part, kept)
+    return scores
+
+
+def _some_scores(
+    pattern: Pattern, wanted: slice, kept: Callable[[slice], NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    shape, windows = pattern.products.shape, wanted.stop - wanted.start
     at_once = max(1, min(windows, ELEMENTS_AT_ONCE // pattern.products.size))
     vectors, products = np.empty((2, at_once, *shape))  # new memory for each step takes longer
     similarity, energy = np.empty((2, windows, shape[0]))
     for start in range(0, windows, at_once):
         part = slice(start, min(start + at_once, windows))
         some, made = vectors[: part.stop - start], products[: part.stop - start]
-        some[:] = kept(part)
+        some[:] = kept(slice(wanted.start + part.start, wanted.start + part.stop))
         np.multiply(some, pattern.products, out=made).sum(axis=2, out=similarity[part])
         np.multiply(some, some, out=made).sum(axis=2, out=energy[part])
     energy *= pattern.squared

@@ -82,13 +82,11 @@ class Proposals:
     ----------
     batch
         The queries.
-    rounding
-        What `vfs_ops.kernel.float_pass.rounding_of_factors` returned for the parts to come; found
-        out by the first part if not given.
     """
 
-    def __init__(self, batch: Batch, rounding: float | None = None) -> None:
-        self._batch, self._rounding = batch, rounding
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._rounding: float | None = None  # found out by the first part
         self._parts: list[Part] = []
         self._found: list[Proposed] = []
 

@@ -18,7 +18,6 @@ from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Block, Part
 from vfs_ops.kernel.blocks import Scratch as Buffers
 from vfs_ops.kernel.exact import Pattern
-from vfs_ops.kernel.float_pass import rounding_of_factors
 from vfs_ops.kernel.scoring import Proposals, best_of_parts, best_scores
 from vfs_ops.kernel.topk import Best, joined
 from vfs_ops.scans.plan import ShardTask
@@ -75,7 +74,6 @@ class Scorer:
         self._of_thread = threading.local()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         """What scores on this machine."""
-        self._rounding = rounding_of_factors(self._batch.channels, torch.device(self.device))
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Any, ...]]:
         return Scorer, self._made_of
@@ -109,7 +107,7 @@ class Scorer:
             return None
         scratch, buffers = self._reused()
         shard, wanted = task.receipt.shard, None if task.whole else task.wanted
-        scored = _Scored(self._batch, self._job.k, self._rounding, buffers)
+        scored = _Scored(self._batch, self._job.k, buffers)
         cost, scoring, images = ReadCost(), 0.0, 0
         try:
             for arrays in self._job.source.read_blocks(task.receipt, wanted, scratch):
@@ -180,9 +178,9 @@ class Scorer:
 class _Scored:
     """The blocks of a shard that have come, scored as far as one block allows."""
 
-    def __init__(self, batch: Batch, k: int | None, rounding: float, buffers: Buffers) -> None:
+    def __init__(self, batch: Batch, k: int | None, buffers: Buffers) -> None:
         self._batch, self._k, self._buffers = batch, k, buffers
-        self._proposals = Proposals(batch, rounding)
+        self._proposals = Proposals(batch)
         self._found: list[tuple[Best, ...]] = []
 
     def add(self, part: Part) -> None:

@@ -55,7 +55,7 @@ def filters_in_words(filters: Filters | None) -> str:
     """
     if not filters:
         return ""
-    single = isinstance(filters[0][0], str)
+    single = bool(filters[0]) and isinstance(filters[0][0], str)
     groups: Any = [filters] if single else filters
     return ", or ".join(" and ".join(_in_words(*one) for one in group) for group in groups)
 

@@ -187,7 +187,7 @@ class SearchPanel(RegionPicker):
             found = answer_of(list(self._caches), self._found(number, mask, chosen))
             image = self._pictures.image(number)
             replies += [
-                Reply("image", {"number": place}, self._shown(number)),
+                Reply("image", {"number": place}, self._shown(number, mask)),
                 Reply(
                     "thumbnail", {"number": place}, Answer(buffers=[as_jpeg(image, THUMBNAIL_SIDE)])
                 ),

@@ -159,7 +159,7 @@ class RegionPicker(Widget):
         self._number = number
         return answer
 
-    def _shown(self, number: int) -> Answer:
+    def _shown(self, number: int, mask: PixelMask | None = None) -> Answer:
         image = self._pictures.image(number)
         cells = {}
         for name, grid in self._cells.items():
@@ -172,7 +172,7 @@ class RegionPicker(Widget):
             "type": "image/jpeg",
             "cells": cells,
         }
-        mask = self._mask_of(number)
+        mask = self._mask_of(number) if mask is None else mask
         weighed = self._weighed(mask)
         buffers = [as_jpeg(image, SHOWN_SIDE), encode_runs(mask), *weighed.buffers]
         return Answer({**shown, **weighed.value}, buffers)
@@ -207,7 +207,9 @@ class RegionPicker(Widget):
     def _mask_of(self, number: int) -> PixelMask:
         if number not in self._masks:
             width, height = self._pictures.image(number).size
-            self._keep(number, np.zeros((height, width), np.bool_))
+            blank = np.zeros((height, width), np.bool_)
+            blank.setflags(write=False)
+            self._masks.setdefault(number, blank)  # one may have been drawn meanwhile
         return self._masks[number]
 
     def _keep(self, number: int, mask: PixelMask) -> None:

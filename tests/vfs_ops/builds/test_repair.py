@@ -22,7 +22,7 @@ from vfs_ops.caches.layout import (
     sq_norm_key,
     valid_key,
 )
-from vfs_ops.caches.receipts import Receipt
+from vfs_ops.caches.receipts import Receipt, encode_receipts
 from vfs_ops.caches.shards import chunk_checksums, decode_features, encode_features
 from vfs_ops.caches.values import squared_norms
 from vfs_ops.errors import DamagedError, IncompleteError, NewerFormatError, UnsafeMetadataError
@@ -152,6 +152,22 @@ def test_shards_that_were_damaged_before_the_commit_are_found(caches):
     computed, notices = built_again(caches)
     assert sorted(shard for _, shard in computed) == [0, 1, 3]
     assert len(notices) == 3
+
+
+def old_table(cache):
+    """Return the table of receipts as it would be with another shard 1."""
+    receipts = list(cache.receipts)
+    receipts[1] = replace(receipts[1], sq_norm="0" * 64)
+    return encode_receipts(receipts)
+
+
+@pytest.mark.parametrize("stored", [lambda cache: b"x", old_table])
+def test_a_table_of_an_attempt_that_came_to_no_commit_is_made_again(caches, stored):
+    workspace, identity = caches[0].workspace, caches[0].id
+    workspace.delete(cache_key(identity, "complete.json"))
+    workspace.replace(cache_key(identity, "receipts.parquet"), stored(caches[0]))
+    assert built_again(caches) == ([], [])
+    assert open_cache(workspace, identity).receipts == caches[0].receipts
 
 
 def forge(cache, shard, change):

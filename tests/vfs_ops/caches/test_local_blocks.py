@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_caches import made_cache
+from made_caches import made_cache, made_query
+from oracle import naive_search
 
 from vfs_ops.caches import local_blocks
 from vfs_ops.caches.cache import Cache
@@ -12,6 +13,8 @@ from vfs_ops.caches.cache_reading import ShardStore
 from vfs_ops.caches.layout import features_key
 from vfs_ops.caches.shard_sources import Scratch, ShardArrays
 from vfs_ops.errors import DamagedError, IncompleteError
+from vfs_ops.scans.score_arrays import score_images
+from vfs_ops.scans.search import search
 from vfs_ops.store.workspace import Workspace
 
 CHUNK = 2 * 3 * 3 * 4 * 2
@@ -44,6 +47,31 @@ def test_blocks_are_the_shard_in_parts(made: Cache, shard: int, sizes: list[int]
     costs = [block.cost for block in found]
     assert sum(cost.bytes for cost in costs) == whole.cost.bytes
     assert sum(cost.requests for cost in costs) == 2
+
+
+def test_a_search_in_blocks_finds_what_the_loops_find(made: Cache) -> None:
+    maps = made.feature_maps_of(range(made.count))
+    weights, under = np.ones((2, 2)), maps[3, :2, :2]
+    query = made_query(made, weights, under)
+    rows = [row for row in range(made.count) if row != 5]  # which is not valid
+    expected = naive_search(weights, under, maps[rows], len(rows))
+    found = search(made, query, made.count, threads=2)
+    assert [rows[image] for _, image, *_ in expected] == found.image.tolist()
+    np.testing.assert_allclose(found.score, [score for score, *_ in expected], atol=1e-12)
+    best = dict(zip(found.image.tolist(), found.score.tolist(), strict=True))
+    scores = score_images(made, query)
+    assert scores["image"].to_numpy().tolist() == rows
+    assert scores.to_numpy().tolist() == [best[row] for row in rows]
+
+
+def test_damage_in_the_last_block_is_no_shorter_answer(made: Cache) -> None:
+    query = made_query(made, np.ones((1, 1)), np.ones((1, 1, 4)))
+    path = Path(made.workspace.path_of(features_key(made.id, 0)))
+    data = bytearray(path.read_bytes())
+    data[7 * CHUNK] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match="a chunk fails its checksum"):
+        search(made, query, allow_partial=True)
 
 
 def test_a_damaged_chunk_is_told_with_its_block(made: Cache) -> None:

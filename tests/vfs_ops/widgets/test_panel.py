@@ -3,6 +3,7 @@
 import errno
 import io
 import threading
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -238,7 +239,8 @@ def test_views_are_told_what_runs_and_cancel_names_what_it_ends(panel, mask, mon
     assert browser.ask("state", request=8)[0]["value"]["panel"]["searching"] == running
     assert 6 not in browser.heard
     browser.ask("cancel", {"request": 6}, request=9)
-    while panel.searches == 0:
+    limit = time.monotonic() + 60
+    while panel.searches == 0 and time.monotonic() < limit:
         threading.Event().wait(0.01)
     assert browser.heard[6][0]["value"]["cancelled"]
     assert browser.ask("state", request=10)[0]["value"]["panel"]["searching"] is None

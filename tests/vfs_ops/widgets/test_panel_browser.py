@@ -332,7 +332,7 @@ def test_nothing_is_cut_off(notebook, canvas, theme, size):
     width, _ = browser.WIDE if size == "wide" else browser.NARROW
     notebook.resize((width, 2400))  # all of it is seen
     try:
-        notebook.page.wait_for_timeout(100)
+        notebook.settle()
         notebook.screenshot(f"panel-{theme}-{size}", notebook.page.locator(".vfs-search"))
         sticks_out = notebook.page.evaluate(
             """() => {

@@ -290,7 +290,7 @@ def test_nothing_is_cut_off(notebook, canvas, theme, size):
     notebook.theme(theme)
     notebook.resize(browser.WIDE if size == "wide" else browser.NARROW)
     try:
-        notebook.page.wait_for_timeout(100)
+        notebook.settle()
         notebook.screenshot(f"picker-{theme}-{size}")
         sticks_out = notebook.page.evaluate(
             """() => {

@@ -52,7 +52,7 @@ export class Channel {
     this.listeners.set(name, listener);
   }
 
-  /** Stop listening; whoever waits is told so. */
+  /** Stop listening; nobody is answered any more. */
   close() {
     this.model.off("msg:custom", this.receive);
     this.model.off("comm_live_update", this.changed);

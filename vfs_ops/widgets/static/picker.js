@@ -218,7 +218,10 @@ export class Picker {
       this.missed = [{ number, view, weights, note }, buffers]; // its image is on its way
       return;
     }
-    if (this.sent === this.mask) return; // ours reaches Python later, and takes its place
+    const { mask: ours } = this;
+    if (this.sent === ours || this.unsent.some(({ mask }) => mask === ours)) {
+      return; // ours reaches Python later, and takes its place
+    }
     const runs = words(buffers[0]);
     this.mask.decode(runs);
     this.history.add(runs);
