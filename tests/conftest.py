@@ -1,11 +1,13 @@
 """Fixtures that several test modules share."""
 
+import os
 import secrets
 import shutil
 import signal
 
 import fsspec
 import pytest
+import torch
 from certificates import fsspec_options, localhost_contexts
 from hypothesis import HealthCheck, settings
 from makers import cut_small, make_extractor, write_photos
@@ -22,6 +24,10 @@ from vfs_ops.store.workspace import Workspace
 # Below a background job of a shell Ctrl-C is ignored, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A plan fixes the threads of a forward pass: processes that tests compare have one each.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 # No test is about time: on a busy machine a slow example is no failure.
 settings.register_profile(

@@ -219,10 +219,10 @@ def _observer(show: Callable[[Any], None]) -> Callable[[Any, Any, Any], None]:
 def _computing(device: torch.device, precision: Precision, threads: int | None) -> Iterator[None]:
     products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     usual = torch.get_num_threads()
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    mixed = torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
     try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        mixed = torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
         if threads not in (None, usual):
             torch.set_num_threads(threads)
         with torch.inference_mode(), mixed:

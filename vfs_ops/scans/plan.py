@@ -73,7 +73,10 @@ class ScanPlan:
 
     @property
     def memory_bytes(self) -> int:
-        """Bound on the memory that the search takes while it reads and scores."""
+        """Bound on the memory that the search of a stored cache takes while it reads and scores.
+
+        One in memory is scored many shards at a time, which may take more for many queries.
+        """
         return self.threads * (self.shard_bytes + self.kernel_bytes)
 
     @property

@@ -76,7 +76,7 @@ def run_on_threads(
 
     with (
         _torch_with_threads(),
-        ThreadPoolExecutor(plan.threads, "vfs-scan", torch.set_num_threads, (1,)) as pool,
+        ThreadPoolExecutor(plan.threads, "vfs-scan", _compute_alone) as pool,
         ThreadPoolExecutor(1, "vfs-scan-scheduler") as scheduler,
     ):
         done = scheduler.submit(work)
@@ -89,6 +89,11 @@ def run_on_threads(
             done.result()
         finally:
             stop.set()
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # torch sets a thread's number when first asked, which is now
+    torch.set_num_threads(1)
 
 
 def _drained(
