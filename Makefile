@@ -40,8 +40,18 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/.made
 demo: $(VENV)/.demo
 	$(BIN)/vfs demo --track $(FROM_IMAGES)
 
+# Two halves side by side, each on a processor: what researchers and teams use, and the operations.
+USES := tests/catalog tests/flows tests/notebooks tests/vfs_ops/widgets
+.PHONY: test-uses test-operations
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-uses test-operations
+
+test-uses: $(VENV)/.dev
+	$(BIN)/python -m pytest $(USES)
+
+test-operations: $(VENV)/.dev
+	$(BIN)/python -m pytest $(USES:%=--ignore=%)
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
