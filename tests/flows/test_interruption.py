@@ -44,12 +44,15 @@ from flows import interruption
 interruption.SECONDS = float(sys.argv[1])
 interruption.end_promptly()
 interruption.take_time()
-print("ready", flush=True)
-while True:
+try:
     try:
+        print("ready", flush=True)
         time.sleep(1000)
     except KeyboardInterrupt:
         print("heard", flush=True)
+        time.sleep(1000)
+except KeyboardInterrupt:
+    print("heard again", flush=True)
 """
 
 
@@ -113,13 +116,15 @@ def test_a_closed_terminal_hinders_no_end(start):
     assert process.wait(60) == 130
 
 
-def test_who_takes_its_time_hears_every_signal(start):
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_who_takes_its_time_hears_every_signal(start, first, second):
     process = start(SERVING, 1000)
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "heard\n"
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(first)
     assert process.stdout.readline() == "heard\n"
+    process.send_signal(second)
+    assert process.communicate()[0] == "heard again\n"
+    assert process.returncode == 0
 
 
 class Waiting(SimpleHTTPRequestHandler):
