@@ -12,6 +12,7 @@ from flows.console_watcher import console_watcher
 from flows.jobs.build_tables import plan_table
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.running import run
+from vfs_ops.errors import InputError
 from vfs_ops.store.workspace import Workspace
 
 
@@ -111,6 +112,14 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     "scheduler.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes of a local cluster.")
+@click.option(
+    "--check",
+    type=click.Choice(["sizes", "digests"]),
+    default="sizes",
+    show_default=True,
+    help="How finished caches are looked at first: digests reads them, to repair what `vfs verify` "
+    "finds.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be computed; write nothing.")
 @threads_option
 @track_option
@@ -140,6 +149,8 @@ def build(
     ]
     job = BuildJob(workspace=workspace.url, extractors=tuple(chosen), **options)
     if dry_run:
+        if job.check == "digests":
+            raise InputError("--dry-run reads no digests; `vfs verify` names what is damaged")
         _report_plan(job, as_json)
         return
     with console_watcher() as watcher:

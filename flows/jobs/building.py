@@ -95,6 +95,9 @@ class BuildJob(Job):
     """Processes of a local cluster."""
     threads: int | None = None
     """Decoding threads of a worker."""
+    check: Literal["sizes", "digests"] = "sizes"
+    """How finished caches are looked at first: ``sizes`` finds what is missing or cut off, and
+    ``digests`` reads them, to repair what `verify_cache` finds."""
 
     def run(self, watcher: Watcher | None = None) -> Built:
         """Plan, build and register; nothing is committed that was not verified.
@@ -119,7 +122,9 @@ class BuildJob(Job):
             ).run(watcher)
         prepared = watcher.stage("plan", self.prepare)
         watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
-        with LazyCluster(self.cluster, self.workers, prepared.planned) as cluster:
+        with LazyCluster(
+            self.cluster, self.workers, prepared.planned, all_read=self.check == "digests"
+        ) as cluster:
             work = _Work(self, prepared, watcher, cluster)
             caches = watcher.stage("build", work.build)
         flow_run = watcher.flow_run
@@ -201,6 +206,7 @@ class _Work:
                     images=self.job.place(),
                     threads=self.job.threads,
                     client=client,
+                    check=self.job.check,
                     progress=self.watcher.progress,
                     on_shard=self._finished,
                     on_notice=self.watcher.note,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class LazyCluster:
     """A cluster for the stages of one job.
 
-    A single shard on this machine is computed in this process: other processes would have to start
-    and load the model for nothing.
+    A single shard on this machine is computed, and read, in this process: other processes would
+    have to start and load the model for nothing.
 
     Parameters
     ----------
@@ -26,16 +26,27 @@ class LazyCluster:
         See `vfs_ops.builds.clusters.open_cluster`.
     planned
         What is to be built.
+    all_read
+        True if finished caches are read too, and what is damaged of them computed again.
     """
 
-    def __init__(self, cluster: str, workers: int | None, planned: Sequence[PlannedCache]) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        workers: int | None,
+        planned: Sequence[PlannedCache],
+        *,
+        all_read: bool = False,
+    ) -> None:
         self._cluster, self._workers = cluster, workers
+        touched = [cache for cache in planned if all_read or not cache.complete]
         missing = [
-            cache.plan.shard_count - cache.finished_shards - cache.copied_shards
-            for cache in planned
-            if not cache.complete
+            cache.plan.shard_count
+            if cache.complete
+            else cache.plan.shard_count - cache.finished_shards - cache.copied_shards
+            for cache in touched
         ]
-        models = {cache.spec.extractor.model for cache in planned if not cache.complete}
+        models = {cache.spec.extractor.model for cache in touched}
         self._here = not missing or (cluster == "local" and max(missing) <= 1 and len(models) == 1)
         self._opened = ExitStack()
         self._client: Client | None = None

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import catalog
 from flows.console import counted
 from flows.jobs.job import Job
+from flows.jobs.repairs import repair_advice
 from flows.watching import Table, Watcher
 from vfs_ops.errors import DamagedError
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from catalog import Entry
     from vfs_ops.caches.cache import Cache
     from vfs_ops.models.extract import FeatureExtractor
 
@@ -59,7 +61,7 @@ class VerifyJob(Job):
         from vfs_ops.builds.verification import verify
 
         watcher = watcher or Watcher()
-        cache, extractor = watcher.stage("open", self._open)
+        entry, cache, extractor = watcher.stage("open", self._open)
         problems = watcher.stage(
             "verify",
             lambda: verify(
@@ -78,14 +80,17 @@ class VerifyJob(Job):
             raise DamagedError(
                 f"cache {self.cache} ({cache.id[:12]}): {counted(len(problems), 'problem')} in "
                 f"{counted(cache.shard_count, 'shard')}, the first: {first}{problems[0].what}; "
-                "building it again repairs what can be computed"
+                f"{repair_advice(cache, entry, self.checkpoint)}"
             )
         return Verified(cache.id, cache.shard_count, cache.feature_bytes)
 
-    def _open(self) -> tuple[Cache, FeatureExtractor | None]:
+    def _open(self) -> tuple[Entry, Cache, FeatureExtractor | None]:
         from vfs_ops.caches.recipes import load_extractor
 
-        cache = catalog.open_cache(Workspace.at(self.workspace), self.cache)
+        workspace = Workspace.at(self.workspace)
+        entry = catalog.find(workspace, self.cache, "cache")
+        cache = catalog.open_cache(workspace, self.cache)
         if not self.sample:
-            return cache, None
-        return cache, load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
+            return entry, cache, None
+        extractor = load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
+        return entry, cache, extractor

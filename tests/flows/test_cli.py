@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -159,6 +160,12 @@ def test_verify_finds_what_is_damaged(vfs, built):
     assert "shard 0: features" in out
     assert "1 problem in 1 shard" in err
     assert json.loads(vfs("verify", CACHE, "--json")[1])["problems"][0]["shard"] == 0
+    command = shlex.split(err.strip().rpartition("computed again by: ")[2])
+    code, _, err = vfs(*command[1:])
+    assert code == 0, err
+    assert "shard 0 is computed again" in err
+    assert "computed 1 shard" in err
+    assert vfs("verify", CACHE)[0] == 0
     built.replace(cache_key(identity, "complete.json"), b'{"format": 99}')
     assert vfs("verify", CACHE)[0] == 5
 
@@ -191,6 +198,7 @@ def test_verify_finds_what_is_damaged(vfs, built):
         (2, [*BUILD, "blocks.6", "--name", "../x"]),
         (2, [*BUILD, "blocks.6", "--layer", "blocks.5", "--name", "both"]),
         (2, [*BUILD, "blocks.5", "--name", CACHE]),
+        (2, [*BUILD, "blocks.6", "--dry-run", "--check", "digests"]),
         (2, [*BUILD, "blocks.6", "--images", "torchvision:Nothing"]),
         (2, ["ingest", "photos", "--name", "x", "--path-column", "file"]),
         (2, ["ingest", "gopher://x/y", "--name", "x"]),
