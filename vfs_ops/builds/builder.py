@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from vfs_ops.builds.acceptance import find_problems
+from vfs_ops.builds.allocation import freed_memory_kept
 from vfs_ops.builds.claims import held
 from vfs_ops.builds.execution import Site
 from vfs_ops.builds.planning import (
@@ -168,6 +169,7 @@ class _Counter:
         self.progress(Progress("build", self.done, self.total, "images"))
 
 
+@freed_memory_kept()
 def _build_pass(
     site: Site, extractor: FeatureExtractor, layers: Sequence[PlannedCache], counter: _Counter
 ) -> None:

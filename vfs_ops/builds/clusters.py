@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from vfs_ops.builds.allocation import KEEPING
 from vfs_ops.builds.distribution import TASKS_PER_WORKER
 from vfs_ops.builds.pipeline import available_threads
 from vfs_ops.errors import ClusterError, InputError, MissingDependencyError
@@ -103,16 +105,23 @@ def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
 
     local: Any = distributed.LocalCluster  # Dask gives it no types
     count, each = local_layout(workers, threads)
-    pinned = dict.fromkeys(_THREAD_VARIABLES, str(each))
+    environment = {**dict.fromkeys(_THREAD_VARIABLES, str(each)), **KEEPING}
     with (
+        _restored((*environment, "PYTHONHASHSEED")),
         tempfile.TemporaryDirectory(prefix="vfs-dask-", ignore_cleanup_errors=True) as folder,
-        dask.config.set({"temporary-directory": folder, **BOUNDS}),
+        dask.config.set(
+            {
+                "temporary-directory": folder,
+                # before a worker starts: its allocator looks only then
+                "distributed.nanny.pre-spawn-environ": environment,
+                **BOUNDS,
+            }
+        ),
         local(
             n_workers=count,
             # Dask's threads hold tasks; how many compute is said to torch by the environment
             threads_per_worker=TASKS_PER_WORKER,
             processes=True,
-            env=pinned,
             # no dashboard, and any port for what else the scheduler says over HTTP
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             worker_dashboard_address=None,
@@ -121,6 +130,20 @@ def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
         ) as running,
     ):
         yield running
+
+
+@contextlib.contextmanager
+def _restored(names: Iterable[str]) -> Iterator[None]:
+    """Take back what Dask sets in this process for its children to inherit."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from vfs_ops.builds.allocation import freed_memory_kept
 from vfs_ops.builds.distribution import threads_here
 from vfs_ops.builds.pipeline import compute_shards
 from vfs_ops.builds.reports import ShardReport
@@ -71,13 +73,16 @@ class PassPlugin(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Keep the pass; the model is loaded by the first task."""
-        _RUNNING[self.name] = _RunningPass(self.work, str(worker.name))
+        running = _RunningPass(self.work, str(worker.name))
+        running.context.enter_context(freed_memory_kept())
+        _RUNNING[self.name] = running
 
     def teardown(self, worker: Worker) -> None:
         """Forget the pass, and stop what still runs of it."""
         running = _RUNNING.pop(self.name, None)
         if running is not None:
             running.stop()
+            running.context.close()
 
 
 def compute_stretch(name: str, stretch: Stretch) -> StretchReport:
@@ -122,6 +127,7 @@ class _RunningPass:
 
     work: Pass
     worker: str
+    context: ExitStack = field(default_factory=ExitStack)
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ready: _Ready | None = None

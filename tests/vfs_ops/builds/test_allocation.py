@@ -1,0 +1,68 @@
+"""Freed memory that stays: what a process asks the system for, while and after it is kept."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from vfs_ops.builds import allocation
+from vfs_ops.builds.allocation import KEEPING, freed_memory_kept
+from vfs_ops.builds.clusters import open_cluster
+
+BYTES = 48 << 20
+PAGES = BYTES // resource.getpagesize()
+
+needs_glibc = pytest.mark.skipif(allocation._glibc() is None, reason="needs glibc")
+
+
+def pages_of_a_second_block() -> int:
+    """Take and free a large block twice; count the pages asked for the second time."""
+    b"x" * BYTES
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * BYTES
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@needs_glibc
+def test_a_freed_block_is_taken_again_and_given_back_at_the_end():
+    with freed_memory_kept():
+        with freed_memory_kept():
+            pass
+        assert pages_of_a_second_block() < PAGES / 20  # the inner context ended nothing
+    assert pages_of_a_second_block() > PAGES / 2
+
+
+@needs_glibc
+def test_it_is_given_back_after_an_error():
+    with pytest.raises(ZeroDivisionError), freed_memory_kept():
+        1 / 0  # noqa: B018
+    assert pages_of_a_second_block() > PAGES / 2
+
+
+@needs_glibc
+def test_what_the_environment_settled_stays():
+    lines = [
+        "from test_allocation import PAGES, freed_memory_kept, pages_of_a_second_block",
+        "with freed_memory_kept(): pass",
+        "raise SystemExit(pages_of_a_second_block() >= PAGES / 20)",
+    ]
+    environment = {**os.environ, **KEEPING, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment["PYTHONPATH"] += os.pathsep + os.path.dirname(__file__)
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, env=environment)
+
+
+@needs_glibc
+def test_workers_keep_what_they_free_and_this_process_is_left_alone():
+    before = dict(os.environ)
+    with open_cluster("local", workers=1, threads=1) as client:
+        [settled] = client.run(_settled).values()
+        assert settled == dict(KEEPING)
+    assert dict(os.environ) == before
+
+
+def _settled() -> dict[str, str]:
+    with open("/proc/self/environ") as began:  # as the process began, before Python changed it
+        pairs = [pair.partition("=") for pair in began.read().split("\0")]
+    return {name: value for name, _, value in pairs if name in KEEPING}
