@@ -102,6 +102,8 @@ class BuildJob(Job):
     def run(self, watcher: Watcher | None = None) -> Built:
         """Plan, build and register; nothing is committed that was not verified.
 
+        Each cache is registered as soon as it is committed, before the next model is begun.
+
         Raises
         ------
         NotFoundError, UnknownModelError, InvalidNameError, TooLargeError, StorageFullError
@@ -112,7 +114,6 @@ class BuildJob(Job):
             Run again to go on.
         """
         watcher = watcher or Watcher()
-        workspace = Workspace.at(self.workspace)
         if self.source is not None:
             IngestJob(
                 workspace=self.workspace,
@@ -125,16 +126,9 @@ class BuildJob(Job):
         with LazyCluster(
             self.cluster, self.workers, prepared.planned, all_read=self.check == "digests"
         ) as cluster:
-            work = _Work(self, prepared, watcher, cluster)
-            caches = watcher.stage("build", work.build)
-        flow_run = watcher.flow_run
-        entries = watcher.stage(
-            "register", lambda: _register(workspace, prepared, caches, flow_run)
-        )
-        for planned, cache, entry in zip(prepared.planned, caches, entries, strict=True):
-            if not planned.complete:
-                watcher.code(_opening(entry, workspace))
-                watcher.picture(_drawing(cache, entry.name))
+            work = _Work(self, prepared, watcher, cluster, watcher.flow_run)
+            watcher.stage("build", work.build)
+        entries = tuple(work.entries[planned.spec.id] for planned in prepared.planned)
         return Built(entries, work.computed)
 
     def prepare(self) -> PreparedBuild:
@@ -189,11 +183,14 @@ class _Work:
     prepared: PreparedBuild
     watcher: Watcher
     cluster: LazyCluster
+    flow_run: str | None
     computed: int = 0
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """Of the caches that are whole, by cache id."""
     reports: list[ShardReport] = field(default_factory=list)
 
     def build(self) -> list[Cache]:
-        """Build all caches, and show which shard took how long, and where."""
+        """Build and register all caches, and show which shard took how long, and where."""
         from vfs_ops.builds.builder import build
 
         self.reports.clear()
@@ -210,31 +207,40 @@ class _Work:
                     progress=self.watcher.progress,
                     on_shard=self._finished,
                     on_notice=self.watcher.note,
+                    on_commit=self._register,
                 )
         finally:
             if self.reports:
-                names = {
-                    planned.spec.id: name
-                    for planned, name in zip(
-                        self.prepared.planned, self.prepared.names, strict=True
-                    )
-                }
+                names = self._names()
                 self.watcher.table(shard_table(self.prepared.dataset_name, names, self.reports))
 
     def _finished(self, report: ShardReport) -> None:
         self.reports.append(report)
         self.computed += report.action != "copied"
 
-
-def _register(
-    workspace: Workspace, prepared: PreparedBuild, caches: list[Cache], flow_run: str | None
-) -> tuple[Entry, ...]:
-    return tuple(
-        catalog.register_cache(
-            workspace, name, cache, dataset_name=prepared.dataset_name, flow_run=flow_run
+    def _register(self, cache: Cache) -> None:
+        """Write the entry of a cache that is whole, and show what is new."""
+        if cache.id in self.entries:
+            return  # by an earlier attempt
+        workspace, name = Workspace.at(self.job.workspace), self._names()[cache.id]
+        entry = catalog.register_cache(
+            workspace,
+            name,
+            cache,
+            dataset_name=self.prepared.dataset_name,
+            flow_run=self.flow_run,
         )
-        for name, cache in zip(prepared.names, caches, strict=True)
-    )
+        self.entries[cache.id] = entry
+        if any(cache.id == each.spec.id and not each.complete for each in self.prepared.planned):
+            self.watcher.code(_opening(entry, workspace))
+            self.watcher.picture(_drawing(cache, entry.name))
+
+    def _names(self) -> dict[str, str]:
+        """Return the caches' names by their ids."""
+        return {
+            planned.spec.id: name
+            for planned, name in zip(self.prepared.planned, self.prepared.names, strict=True)
+        }
 
 
 def _opening(entry: Entry, workspace: Workspace) -> Code:

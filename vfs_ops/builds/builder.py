@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -42,8 +43,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PlannedCache", "build", "check_capacity", "plan_build"]
 
+CacheCallback = Callable[[Cache], None]
+
 ROUNDS: Final = 3
 """Times that shards found damaged before the commit are computed again."""
+
+
+def no_caches(cache: Cache) -> None:
+    """Tell nobody."""
 
 
 def build(
@@ -60,6 +67,7 @@ def build(
     progress: ProgressCallback = silent,
     on_shard: ShardCallback = no_shards,
     on_notice: NoticeCallback = no_notices,
+    on_commit: CacheCallback = no_caches,
 ) -> list[Cache]:
     """Build the caches of a dataset under every layer of some extractors, one pass a model.
 
@@ -91,6 +99,11 @@ def build(
         Told of each shard that is finished.
     on_notice
         Told in a sentence who else builds, what is copied, repaired or tried again.
+    on_commit
+        Given each cache as soon as it is whole: those first that are so before anything is
+        computed, the others before the next model is begun. Called again if it could not reach the
+        storage. Until its end, a build that computes claims all of its caches, so that nobody
+        removes one that no entry names yet.
 
     Returns
     -------
@@ -133,21 +146,32 @@ def build(
         )
 
     planned = persist(plan, on_notice=on_notice)
-    unfinished = [cache.spec.id for cache in planned if not cache.complete]
+    unfinished = {cache.spec.id for cache in planned if not cache.complete}
     if unfinished:
         check_capacity(planned, workspace, client=client, quota=quota)
-        with held(workspace, unfinished) as claim:
-            for other in claim.others:
+    caches: dict[str, Cache] = {}
+
+    def committed(cache_id: str) -> None:
+        caches[cache_id] = open_cache(workspace, cache_id, dataset)
+        on_commit(caches[cache_id])
+
+    ids = [cache.spec.id for cache in planned]
+    with held(workspace, ids) if unfinished else nullcontext() as claim:
+        for cache in planned:
+            if cache.complete:
+                persist(partial(committed, cache.spec.id), on_notice=on_notice)
+        if claim is not None:
+            others = {one.builder: one for one in claim.others if one.cache in unfinished}
+            for other in others.values():
                 on_notice(f"{other} builds the same; the work is shared")
-            site = Site(
-                workspace, dataset, images, client, threads, len(claim.others), on_shard, on_notice
-            )
+            rank = len(others)
+            site = Site(workspace, dataset, images, client, threads, rank, on_shard, on_notice)
             counter = _Counter(progress)
             upcoming = iter(planned)
             for extractor in models:
                 layers = [next(upcoming) for _ in extractor.specs]
-                _build_pass(site, extractor, layers, counter)
-    return [open_cache(workspace, cache.spec.id, dataset) for cache in planned]
+                _build_pass(site, extractor, layers, counter, committed)
+    return [caches[cache.spec.id] for cache in planned]
 
 
 @dataclass
@@ -171,9 +195,13 @@ class _Counter:
 
 @freed_memory_kept()
 def _build_pass(
-    site: Site, extractor: FeatureExtractor, layers: Sequence[PlannedCache], counter: _Counter
+    site: Site,
+    extractor: FeatureExtractor,
+    layers: Sequence[PlannedCache],
+    counter: _Counter,
+    committed: Callable[[str], None],
 ) -> None:
-    """Build the caches of one model: copy, compute, verify, commit."""
+    """Build the caches of one model: copy, compute, verify, commit, tell."""
     pending = site.persist(lambda: _begin(site.workspace, layers, extractor))
     for cache in pending:
         _copy(site, cache, layers[cache.layer])
@@ -208,6 +236,7 @@ def _build_pass(
             )
         for cache in group:
             site.persist(partial(commit, site.workspace, cache.plan))
+            site.persist(partial(committed, cache.plan.cache))
 
 
 def _begin(

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from datetime import timedelta
 
 import pytest
 from makers import write_photos
@@ -10,8 +11,9 @@ from makers import write_photos
 import catalog
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.watching import Watcher
-from vfs_ops.builds import clusters
-from vfs_ops.errors import ClusterError, InvalidNameError, NotFoundError
+from vfs_ops.builds import builder, clusters
+from vfs_ops.errors import ClusterError, InvalidNameError, NotFoundError, StorageFullError
+from vfs_ops.sharing.unused import find_unused
 
 MODEL = {"model": "torchvision:squeezenet1_1", "weights": "random:0"}
 LAYER = "features.12"
@@ -65,7 +67,7 @@ def job(folder, workspace, small_shards, scheduler):
 def test_a_night_without_news_writes_nothing(job, workspace):
     built = job().run(first := Recording())
     assert built.computed_shards == 2
-    assert first.stages == ["ingest", "register", "plan", "build", "register"]
+    assert first.stages == ["ingest", "register", "plan", "build"]
     before = workspace.walk()
     again = job().run(second := Recording())
     assert workspace.walk() == before
@@ -125,17 +127,32 @@ def test_workers_are_processes_that_know_no_prefect(job, scheduler):
     assert {row["worker"] for row in watcher.tables[-1].rows} <= {"0", "1"}
 
 
-def test_several_models_are_built_in_one_job(job, workspace):
+def test_each_model_is_registered_and_kept_as_soon_as_it_is_built(job, workspace, monkeypatch):
     choices = (
         ExtractorChoice(**MODEL, layers=(LAYER,)),
-        ExtractorChoice(model="torchvision:resnet18", weights="random:0", layers=("layer4",)),
+        ExtractorChoice(model=OTHER, weights="random:0", layers=("layer4",)),
     )
-    built = job(extractors=choices).run()
-    assert [entry.facts["model"] for entry in built.entries] == [
-        "torchvision:squeezenet1_1",
-        OTHER,
-    ]
-    assert len(catalog.list_entries(workspace, "cache")) == 2
+    build_pass = builder._build_pass
+
+    def second_fails(site, extractor, *rest):
+        if extractor.model.reference == OTHER:
+            unused = find_unused(workspace, (), min_age=timedelta(0)).unused
+            assert "cache" not in {found.kind for found in unused}
+            raise StorageFullError("no space left")
+        build_pass(site, extractor, *rest)
+
+    for _ in range(2):  # the second time the first cache is there from the start
+        with monkeypatch.context() as patch:
+            patch.setattr(builder, "_build_pass", second_fails)
+            with pytest.raises(StorageFullError):
+                job(extractors=choices).run(watcher := Recording())
+        [entry] = catalog.list_entries(workspace, "cache")
+        assert entry.facts["model"] == MODEL["model"]
+    assert watcher.pictures == []
+    built = job(extractors=choices).run(watcher)
+    assert [entry.facts["model"] for entry in built.entries] == [MODEL["model"], OTHER]
+    assert built.computed_shards == 2
+    assert len(watcher.pictures) == 1
 
 
 def test_what_cannot_be_built_is_refused_before_anything_is_written(job, workspace):
