@@ -10,7 +10,7 @@ that decides. So hits have the same bits whatever the blocks, forms, threads and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -43,6 +43,7 @@ def best_of_parts(
     k: int,
     floors: NDArray[np.float64] | None = None,
     scratch: Scratch | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Best]:
     """Return the best windows of some blocks for each query: at most `k`, one per group.
 
@@ -60,6 +61,8 @@ def best_of_parts(
         work where a search already has `k` better ones, and changes nothing else.
     scratch
         Buffers to use again; of this thread alone.
+    cancelled
+        See `Proposals`.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def best_of_parts(
         One per query.
     """
     scratch = Scratch() if scratch is None else scratch
-    proposals = Proposals(batch)
+    proposals = Proposals(batch, cancelled)
     proposals.add(parts, scratch)
     return proposals.decide(k, floors, scratch)
 
@@ -82,10 +85,13 @@ class Proposals:
     ----------
     batch
         The queries.
+    cancelled
+        Asked before each part, and each query that is decided. Once it says so, which is for good,
+        the others are left out, and what is returned is of no use.
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+    def __init__(self, batch: Batch, cancelled: Callable[[], bool] = lambda: False) -> None:
+        self._batch, self._cancelled = batch, cancelled
         self._rounding: float | None = None  # found out by the first part
         self._parts: list[Part] = []
         self._found: list[Proposed] = []
@@ -99,7 +105,8 @@ class Proposals:
         found = [Proposed.nothing(queries, len(part.block)) for part in some]
 
         def one(number: int, scratch: Scratch) -> None:
-            _propose(self._batch, some[number], rounding, found[number], scratch)
+            if not self._cancelled():
+                _propose(self._batch, some[number], rounding, found[number], scratch)
 
         spread(range(len(some)), one, scratch)
         self._parts += some
@@ -116,6 +123,8 @@ class Proposals:
         every = slice(None)
 
         def one(number: int, scratch: Scratch) -> None:
+            if self._cancelled():
+                return
             query, floor = self._batch.singles[number], float(least[number])
             found[number] = decide(query, images, proposed.of(number, every), k, floor, scratch)
 

@@ -16,6 +16,7 @@ from vfs_ops.errors import MismatchError, QueryError
 from vfs_ops.progress import ProgressCallback, silent
 from vfs_ops.scans.hits import Hits, frame_html
 from vfs_ops.scans.plan import check_positive, plan_scan
+from vfs_ops.scans.provenance import Ledger
 from vfs_ops.scans.queries import Query, query_again
 from vfs_ops.scans.run import Questions
 from vfs_ops.scans.score_arrays import best_windows
@@ -168,7 +169,7 @@ def compare(
         hits[name] = found.answers
         plan = plan_scan(cache, rows=rows, threads=threads)
         questions = Questions.of(cache, None, asked[name])
-        best = best_windows(cache, questions, plan, client, progress=progress)
+        best = best_windows(cache, questions, plan, Ledger(cache), client, progress=progress)
         scores[name] = [_by_row(of_query.image, of_query.score, cache.count) for of_query in best]
     return Comparison(limit, tuple(_measured(hits, scores, limit)), hits)
 

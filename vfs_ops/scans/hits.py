@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import ImageError, NotFoundError
 from vfs_ops.images.decoding import decode_image
 from vfs_ops.images.geometry import Frame
-from vfs_ops.kernel.topk import Best
+from vfs_ops.scans.provenance import Provenance
 from vfs_ops.scans.queries import Query
 
 if TYPE_CHECKING:
@@ -27,39 +27,6 @@ _PLACE_COLUMNS: Final = (
     *("rank", "score", "image", "cell_y", "cell_x", "cells_high", "cells_wide"),
     *("left", "top", "right", "bottom"),
 )
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where hits come from, and what finding them took."""
-
-    cache: str
-    """Cache id."""
-    dataset: str
-    """Dataset id."""
-    images_searched: int
-    """Images that could be hits, and were compared."""
-    shards_read: int
-    """Shards of which something was compared, those in memory included."""
-    bytes_read: int
-    """Bytes that came from the store; none of a resident cache, or of copies on local disk."""
-    requests: int
-    """Objects and ranges that were asked for of the store."""
-    seconds: float
-    """From the call to the answer."""
-    seconds_reading: float
-    """Time that threads waited for bytes, all threads together; so are the next two."""
-    seconds_decoding: float
-    """Time that they checked and decoded them."""
-    seconds_scoring: float
-    device: str
-    """What scored: ``cpu``, or ``cuda``."""
-    executor: str
-    """What ran the tasks, as ``2 threads`` or ``cluster tcp://…``."""
-    complete: bool
-    """False if shards were missing, or the search was cancelled: there may be better hits."""
-    missing_shards: int
-    """Shards that should have been searched and were not there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +48,6 @@ class Hits:
     query: Query
     cache: Cache
     provenance: Provenance
-
-    @classmethod
-    def of(cls, cache: Cache, query: Query, best: Best, provenance: Provenance) -> Self:
-        """Look up the images of the best windows."""
-        rows = cache.dataset.rows(best.image.tolist())
-        return cls(best.score, best.image, best.y, best.x, rows, query, cache, provenance)
 
     def __len__(self) -> int:
         return len(self.score)
@@ -168,8 +129,8 @@ class Hits:
         for name, column in frame.items():
             plain = column.dtype.kind in "biuf"  # pandas' own types mean nothing to xarray
             columns[name] = ("rank", column.to_numpy() if plain else column.to_numpy(object))
-        facts = {**asdict(self.provenance), "complete": int(self.provenance.complete)}
-        made = xr.Dataset(columns, {"rank": frame.index.to_numpy()}, facts)  # files hold no bool
+        ranks = {"rank": frame.index.to_numpy()}
+        made = xr.Dataset(columns, ranks, self.provenance.attributes())
         for name in made.data_vars:
             if made[name].dtype == np.dtype(object):
                 made[name].values[:] = columns[name][1]  # xarray turns the None of text into NaN

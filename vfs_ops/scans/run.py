@@ -13,12 +13,12 @@ from typing import Any, Self
 import numpy as np
 
 from vfs_ops.caches.cache import Cache
-from vfs_ops.caches.shard_sources import ReadCost
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.topk import Best, best_of
-from vfs_ops.scans.hits import Hits, ManyHits, Provenance
+from vfs_ops.scans.hits import Hits, ManyHits
 from vfs_ops.scans.plan import ScanPlan
+from vfs_ops.scans.provenance import Ledger, Provenance, counted
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.runners import (
     active_client,
@@ -149,16 +149,26 @@ class Partial:
 
     @cached_property
     def hits(self) -> Hits | ManyHits:
-        """The hits so far; their rows of the dataset are read when this is first asked for."""
-        whole = self.provenance
+        """The hits so far; their rows of the dataset are read, once, when this is asked for."""
+        started = time.perf_counter()
+        images = np.concatenate([best.image for best in self.best])
+        rows, cost = counted(lambda: self.cache.dataset.rows(images.tolist()))
+        whole = self.provenance.plus(cost, time.perf_counter() - started)
+        ends = np.cumsum([len(best) for best in self.best]).tolist()
         answers = tuple(
-            Hits.of(
-                self.cache,
+            Hits(
+                best.score,
+                best.image,
+                best.y,
+                best.x,
+                rows.slice(end - len(best), len(best)),
                 query,
-                best,
+                self.cache,
                 replace(whole, images_searched=max(0, whole.images_searched - own)),
             )
-            for query, best, own in zip(self.questions.queries, self.best, self.own, strict=True)
+            for query, best, own, end in zip(
+                self.questions.queries, self.best, self.own, ends, strict=True
+            )
         )
         return ManyHits(answers, whole) if self.questions.many else answers[0]
 
@@ -174,6 +184,8 @@ class SearchRun:
         What is searched, for what, how.
     own
         For each query, how many of the images that are to be compared are its own.
+    ledger
+        What counts what it takes, since the call.
     """
 
     def __init__(
@@ -184,16 +196,14 @@ class SearchRun:
         job: ScanJob,
         own: Sequence[int],
         client: Any,
+        ledger: Ledger,
     ) -> None:
         self.plan = plan
         """What is read."""
         self._cache, self._questions, self._own, self._k = cache, questions, tuple(own), job.k or 1
         self._stop = threading.Event()
-        self._started = time.perf_counter()
-        self._executor = executor_name(cache, plan, client)
+        self._ledger, self._executor = ledger, executor_name(cache, plan, client)
         self._best = [Best.empty() for _ in questions.queries]
-        self._done, self._images, self._missing = 0, 0, 0
-        self._cost, self._scoring, self._devices = ReadCost(), 0.0, set[str]()
         self._results = shard_results(
             cache, job, questions.patterns, plan, client, self._floors, self._stop
         )
@@ -207,18 +217,12 @@ class SearchRun:
                 best_of([best, found], self._k)
                 for best, found in zip(self._best, result.best, strict=True)
             ]
-            self._done += 1
-            self._images += result.images
-            self._cost += result.cost
-            self._scoring += result.scoring
-            self._missing += result.missing
-            self._devices.add(result.device)
-        total = len(self.plan.tasks)
+            self._ledger.add(result)
         return Partial(
-            done=self._done,
-            total=total,
+            done=self._ledger.done,
+            total=len(self.plan.tasks),
             best=tuple(self._best),
-            provenance=self._provenance(),
+            provenance=self._ledger.provenance(self._executor, self.plan),
             cache=self._cache,
             questions=self._questions,
             own=self._own,
@@ -243,25 +247,6 @@ class SearchRun:
         """Stop, and wait until all threads have."""
         self._stop.set()
         self._results.close()
-
-    def _provenance(self) -> Provenance:
-        missing = len(self.plan.missing) + self._missing
-        return Provenance(
-            cache=self._cache.id,
-            dataset=self._cache.dataset.id,
-            images_searched=self._images,
-            shards_read=self._done - self._missing,
-            bytes_read=self._cost.bytes,
-            requests=self._cost.requests,
-            seconds=time.perf_counter() - self._started,
-            seconds_reading=self._cost.reading,
-            seconds_decoding=self._cost.decoding,
-            seconds_scoring=self._scoring,
-            device=", ".join(sorted(self._devices)),
-            executor=self._executor,
-            complete=self._done == len(self.plan.tasks) and not missing,
-            missing_shards=missing,
-        )
 
     def _floors(self) -> list[float]:
         return [best.floor(self._k) for best in self._best]

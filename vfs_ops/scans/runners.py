@@ -29,7 +29,10 @@ TASKS_PER_THREAD: Final = 3
 older floors and take longer to cancel; fewer would leave threads idle between two."""
 SHARDS_TOGETHER: Final = 64
 """Shards in memory that are scored in one call: enough for the kernel to choose well what it
-scores exactly, few enough that a search of many can be cancelled."""
+scores exactly."""
+SCORED_TOGETHER: Final = 2048
+"""Shards times queries in one call, at most: it then takes some hundred milliseconds, so that
+partial results of a long search come out."""
 LONELY_SECONDS: Final = 60.0
 """How long a scan waits for a cluster that has no worker."""
 _MESSAGE_BYTES: Final = 4 << 20  # of queries in one message; Dask warns of messages above 10 MB
@@ -117,14 +120,21 @@ def run_in_memory(
 
     There is nothing to read that Dask could overlap with scoring, and the kernel has threads of
     its own: `plan.threads`.
+
+    Parameters
+    ----------
+    stop
+        Once set, no other block is scored.
     """
     scorer = Scorer(job, patterns)
-    for start in range(0, len(plan.tasks), SHARDS_TOGETHER):
-        if stop.is_set():
-            return
+    together = max(1, min(SHARDS_TOGETHER, SCORED_TOGETHER // len(patterns)))
+    for start in range(0, len(plan.tasks), together):
         with _torch_with_threads():
             torch.set_num_threads(plan.threads)
-            results = scorer.run_together(plan.tasks[start : start + SHARDS_TOGETHER], floors())
+            some = plan.tasks[start : start + together]
+            results = scorer.run_together(some, floors(), stop.is_set)
+        if not results:
+            return
         yield results
 
 

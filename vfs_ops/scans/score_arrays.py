@@ -14,8 +14,9 @@ from vfs_ops.kernel.exact import exact_scores
 from vfs_ops.kernel.topk import Best
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.scans.plan import ScanPlan, plan_scan
+from vfs_ops.scans.provenance import Ledger
 from vfs_ops.scans.queries import Query
-from vfs_ops.scans.run import Questions, shard_results
+from vfs_ops.scans.run import Questions, executor_name, shard_results
 from vfs_ops.scans.tasks import ScanJob
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def score_images(
         Float64 along ``image``: the images that match and have features, ascending. Coordinates
         along it are ``image`` (row of the dataset), ``cell_y`` and ``cell_x`` (where the best
         window begins), ``label``, ``uri`` and the dataset's metadata; one that has a name of
-        these gets the prefix ``meta.``.
+        these gets the prefix ``meta.``. The attributes are those of
+        `vfs_ops.scans.provenance.Provenance`: what it took, and ``complete``, 0 where shards were
+        missing.
 
     Raises
     ------
@@ -62,21 +65,30 @@ def score_images(
     """
     import xarray as xr
 
-    questions = Questions.of(cache, query, None)
-    plan = plan_scan(cache, where=where, threads=threads, allow_partial=allow_partial)
-    [best] = best_windows(cache, questions, plan, client, allow_partial, progress)
+    ledger = Ledger(cache)
+    questions = ledger.reading(lambda: Questions.of(cache, query, None))
+    plan = ledger.reading(
+        lambda: plan_scan(
+            cache,
+            where=where,
+            threads=threads,
+            allow_partial=allow_partial,
+            queries=questions.queries,
+        )
+    )
+    [best] = best_windows(cache, questions, plan, ledger, client, allow_partial, progress)
     coordinates: dict[str, Any] = {
         "image": best.image,
         "cell_y": ("image", best.y),
         "cell_x": ("image", best.x),
-        **_described(cache, best.image, ("image", "cell_y", "cell_x")),
+        **ledger.reading(lambda: _described(cache, best.image, ("image", "cell_y", "cell_x"))),
     }
     return xr.DataArray(
         best.score,
         coordinates,
         ("image",),
         name="score",
-        attrs={"cache": cache.id, "missing_shards": len(plan.missing)},
+        attrs=ledger.provenance(executor_name(cache, plan, client), plan).attributes(),
     )
 
 
@@ -84,18 +96,24 @@ def best_windows(
     cache: Cache,
     questions: Questions,
     plan: ScanPlan,
+    ledger: Ledger,
     client: Any = None,
     allow_partial: bool = False,
     progress: ProgressCallback = silent,
 ) -> list[Best]:
-    """Return each image's best window for each query, in the order of images."""
+    """Return each image's best window for each query, in the order of images.
+
+    What it takes, and what of the plan was not there, is counted in `ledger`.
+    """
     nothing_left_out = tuple(np.empty(0, np.int64) for _ in questions.queries)
     job = ScanJob(cache.source, cache.grid, None, nothing_left_out, allow_partial)
     parts: list[tuple[Best, ...]] = []
     total = len(plan.tasks)
     progress(Progress("score", 0, total, "shards"))
     for results in shard_results(cache, job, questions.patterns, plan, client):
-        parts.extend(result.best for result in results)
+        for result in results:
+            ledger.add(result)
+            parts.append(result.best)
         progress(Progress("score", len(parts), total, "shards"))
     return [_in_order(of_query) for of_query in zip(*parts, strict=True)]
 

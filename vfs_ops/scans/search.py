@@ -14,6 +14,7 @@ from vfs_ops.errors import QueryError
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.scans.hits import Hits, ManyHits
 from vfs_ops.scans.plan import check_positive, plan_scan
+from vfs_ops.scans.provenance import Ledger
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.run import Questions, SearchRun
 from vfs_ops.scans.tasks import ScanJob
@@ -174,22 +175,25 @@ def search_iter(
     ...     for partial in run:
     ...         show(partial.hits, partial.fraction)
     """
-    limit = check_positive("k", k)
-    questions = Questions.of(cache, query, queries)
+    ledger, limit = Ledger(cache), check_positive("k", k)
+    questions = ledger.reading(lambda: Questions.of(cache, query, queries))
     count, digests = len(questions.queries), [one.digest for one in questions.queries]
-    own = rows_of(cache.dataset, digests if exclude_query_image else [None] * count)
+    left = digests if exclude_query_image else [None] * count
+    own = ledger.reading(lambda: rows_of(cache.dataset, left))
     compared = np.ones(cache.count, np.bool_)
     if count == 1:
         compared[own[0]] = False
         own = rows_of(cache.dataset, [None])
-    plan = plan_scan(
-        cache,
-        where=where,
-        rows=compared,
-        unique_by=unique_by,
-        threads=threads,
-        allow_partial=allow_partial,
-        queries=questions.queries,
+    plan = ledger.reading(
+        lambda: plan_scan(
+            cache,
+            where=where,
+            rows=compared,
+            unique_by=unique_by,
+            threads=threads,
+            allow_partial=allow_partial,
+            queries=questions.queries,
+        )
     )
     left_out = [plan.count_compared(rows) for rows in own]
     if max(left_out) == plan.images:
@@ -198,4 +202,4 @@ def search_iter(
             "its own image alone; widen the filter, or give exclude_query_image=False"
         )
     job = ScanJob(cache.source, cache.grid, limit, tuple(own), allow_partial)
-    return SearchRun(cache, questions, plan, job, left_out, client)
+    return SearchRun(cache, questions, plan, job, left_out, client, ledger)

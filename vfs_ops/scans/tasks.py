@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vfs_ops.caches.receipts import Receipt
 from vfs_ops.caches.shard_sources import ReadCost, Scratch, ShardArrays, ShardSource
 from vfs_ops.errors import IncompleteError
 from vfs_ops.kernel.batches import Batch
@@ -21,6 +23,7 @@ from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.scoring import Proposals, best_of_parts, best_scores
 from vfs_ops.kernel.topk import Best, joined
 from vfs_ops.scans.plan import ShardTask
+from vfs_ops.store.traffic import counting
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ class ShardResult:
     """For each query, its best windows in this shard."""
     cost: ReadCost
     scoring: float
-    """Seconds of one thread."""
+    """Seconds of one thread; of shards scored together, each its share of the call's."""
     device: str
     """What scored."""
     missing: bool
@@ -109,44 +112,54 @@ class Scorer:
         shard, wanted = task.receipt.shard, None if task.whole else task.wanted
         scored = _Scored(self._batch, self._job.k, buffers)
         cost, scoring, images = ReadCost(), 0.0, 0
-        try:
-            for arrays in self._job.source.read_blocks(task.receipt, wanted, scratch):
-                if cancelled():
-                    return None
-                started = time.perf_counter()
-                part, count = self._part(task, arrays)
-                scored.add(part)
-                cost, images = cost + arrays.cost, images + count
-                scoring += time.perf_counter() - started
-        except IncompleteError:
-            if not self._job.allow_partial:
-                raise
-            nothing = tuple(Best.empty() for _ in self._batch.patterns)
-            return ShardResult(shard, 0, nothing, ReadCost(), 0.0, self.device, missing=True)
+        begun = time.perf_counter()
+        with counting() as traffic:
+            try:
+                for arrays in self._job.source.read_blocks(task.receipt, wanted, scratch):
+                    if cancelled():
+                        return None
+                    started = time.perf_counter()
+                    part, count = self._part(task, arrays)
+                    scored.add(part)
+                    cost, images = cost + arrays.cost, images + count
+                    scoring += time.perf_counter() - started
+            except IncompleteError:
+                if not self._job.allow_partial:
+                    raise
+                waited = time.perf_counter() - begun - scoring
+                cost = ReadCost(traffic.requests, traffic.bytes_read, waited)
+                nothing = tuple(Best.empty() for _ in self._batch.patterns)
+                return ShardResult(shard, 0, nothing, cost, scoring, self.device, missing=True)
         started = time.perf_counter()
         best = scored.best(floors())
         scoring += time.perf_counter() - started
         return ShardResult(shard, images, best, cost, scoring, self.device, missing=False)
 
     def run_together(
-        self, tasks: Sequence[ShardTask], floors: Sequence[float]
+        self,
+        tasks: Sequence[ShardTask],
+        floors: Sequence[float],
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> list[ShardResult]:
         """Score shards that lie in memory, all together, which costs less than one by one.
 
         The kernel uses as many threads as torch is allowed. What is found stands in the result of
-        the last shard.
+        the last shard. Once `cancelled` says so, no shard is begun, and none is returned.
         """
         started = time.perf_counter()
         read = [self._job.source.read(task.receipt, None, None) for task in tasks]
         parts, counts = zip(*map(self._part, tasks, read), strict=True)
         buffers = self._reused()[1]
         if self._job.k is None:
-            found = [_best_of_images(self._batch, part, buffers) for part in parts]
+            still = itertools.takewhile(lambda _: not cancelled(), parts)
+            found = [_best_of_images(self._batch, part, buffers) for part in still]
         else:
             least = np.asarray(floors, np.float64)
-            best = best_of_parts(self._batch, parts, self._job.k, least, buffers)
+            best = best_of_parts(self._batch, parts, self._job.k, least, buffers, cancelled)
             nothing = tuple(Best.empty() for _ in best)
             found = [*[nothing] * (len(tasks) - 1), tuple(best)]
+        if cancelled():
+            return []
         share = (time.perf_counter() - started) / len(tasks)
         device = parts[0].block.kind[1].type  # where they were loaded to
         return [
@@ -161,8 +174,12 @@ class Scorer:
         if task.wanted is not None:
             allowed = allowed & np.isin(arrays.rows, task.wanted)
         count = int(allowed.sum())
-        if any(len(rows) for rows in self._job.own):
-            allowed = np.stack([allowed & ~np.isin(images, rows) for rows in self._job.own])
+        own = [_within(rows, task.receipt) for rows in self._job.own]
+        if any(len(rows) for rows in own):
+            allowed = np.tile(allowed, (len(own), 1))
+            for number, rows in enumerate(own):
+                if len(rows):
+                    allowed[number] &= ~np.isin(images, rows)
         groups = images if task.groups is None else task.groups[arrays.rows]
         block = arrays.block or Block.of(arrays.features, arrays.sq_norm, device=self.device)
         return Part(block, images, groups, allowed), count
@@ -173,6 +190,11 @@ class Scorer:
             self._of_thread.memory = Scratch(), Buffers()
         memory: tuple[Scratch, Buffers] = self._of_thread.memory
         return memory
+
+
+def _within(rows: NDArray[np.int64], receipt: Receipt) -> NDArray[np.int64]:
+    """Return which of ascending rows are of a shard."""
+    return rows[slice(*np.searchsorted(rows, (receipt.start, receipt.stop)))]
 
 
 class _Scored:

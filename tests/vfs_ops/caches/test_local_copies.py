@@ -16,6 +16,7 @@ from vfs_ops.caches.receipts import Receipt
 from vfs_ops.errors import QueryError
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.search import search
+from vfs_ops.store.traffic import counting
 
 
 @pytest.fixture
@@ -53,8 +54,11 @@ def test_what_was_read_is_read_from_disk_the_next_time(
     for hits in (first, second):
         np.testing.assert_array_equal(hits.score, expected.score)
         np.testing.assert_array_equal(hits.image, expected.image)
-    assert (first.provenance.requests, second.provenance.requests) == (8, 0)
-    assert second.provenance.bytes_read == 0
+    with counting() as rows:
+        cache.dataset.rows(second.image.tolist())  # these are read again
+    assert first.provenance.requests == 8 + rows.requests
+    assert second.provenance.requests == rows.requests
+    assert second.provenance.bytes_read == rows.bytes_read
     other = cache.cached_locally(tmp_path / "copies")  # as another session would
     np.testing.assert_array_equal(other.feature_maps(14, 40), cache.feature_maps(14, 40))
     assert sorted(shard for shard in fetched if shard > 0) == [1, 2, 3]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from vfs_ops.caches import residency
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.residency import ResidentShards, resident_bytes
 from vfs_ops.errors import ModelError, QueryError
+from vfs_ops.kernel import scoring
 from vfs_ops.models import forward
 from vfs_ops.progress import Progress
-from vfs_ops.scans import runners
+from vfs_ops.scans import runners, tasks
+from vfs_ops.scans.plan import plan_scan
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search, search_iter
@@ -107,10 +111,42 @@ def test_shards_in_memory_are_scored_a_few_at_a_time(
     assert [partial.done for partial in partials] == [3, 4]
     np.testing.assert_array_equal(partials[-1].hits.score, expected.score)  # type: ignore[union-attr]
     assert torch.get_num_threads() == before
+    monkeypatch.setattr(runners, "SCORED_TOGETHER", 4)
+    with search_iter(loaded, queries=[query] * 2) as run:
+        assert [partial.done for partial in run] == [2, 4]
     with search_iter(loaded, query, 20) as run:
         assert next(run).done == 3
         run.cancel()
         assert list(run) == []
+
+
+@pytest.mark.parametrize("step", ["_propose", "decide", "best_scores"])
+def test_a_search_of_memory_is_cancelled_within_a_call(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    queries = [query_from_row(cache, row) for row in (3, 4, 5)]
+    module = tasks if step == "best_scores" else scoring
+    run, calls, every = getattr(module, step), [], step == "best_scores"
+    stop = threading.Event()
+
+    def cancelled(*given: Any) -> Any:
+        calls.append(step)
+        stop.set()
+        return run(*given)
+
+    monkeypatch.setattr(module, step, cancelled)
+    own = tuple(np.empty(0, np.int64) for _ in queries)
+    loaded = cache.load(device="cpu")
+    job = tasks.ScanJob(loaded.source, loaded.grid, None if every else 5, own, False)
+    scorer = tasks.Scorer(job, [query.pattern for query in queries])
+    plan, floors = plan_scan(loaded, threads=1), [-np.inf] * 3
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert scorer.run_together(plan.tasks, floors, stop.is_set) == []
+    finally:
+        torch.set_num_threads(before)
+    assert calls == [step]  # of four shards, or three queries
 
 
 def test_every_image_is_scored_from_memory(cache: Cache) -> None:

@@ -17,6 +17,7 @@ from vfs_ops.errors import (
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.scans.queries import Query, query_from_row
 from vfs_ops.scans.search import search
+from vfs_ops.store.traffic import counting
 
 
 @pytest.fixture
@@ -55,6 +56,21 @@ def test_the_table_of_many_queries_is_tidy(cache: Cache, queries: list[Query]) -
     assert (len(answers), len(answers[2])) == (4, 3)
     assert "4 queries" in repr(answers)
     assert "<td>" in answers._repr_html_()
+
+
+def test_the_rows_of_all_hits_are_read_at_once_and_counted(
+    cache: Cache, queries: list[Query]
+) -> None:
+    search(cache, queries=queries)  # reads the digests of all images
+    answers = search(cache, queries=queries, k=20)
+    with counting() as rows:
+        expected = [cache.dataset.rows(hits.image.tolist()) for hits in answers]
+    assert [hits.rows.to_pylist() for hits in answers] == [one.to_pylist() for one in expected]
+    features = sum(receipt.feature_bytes for receipt in cache.receipts) + 4 * 16 * 8 * 8 * 4
+    assert rows.requests == 4
+    assert answers.provenance.requests == 4 * 2 + 1
+    assert answers.provenance.bytes_read == features + rows.bytes_read // 4
+    assert {hits.provenance.requests for hits in answers} == {9}
 
 
 def test_own_images_are_found_by_the_others(cache: Cache, queries: list[Query]) -> None:

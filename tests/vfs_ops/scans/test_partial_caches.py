@@ -9,6 +9,7 @@ from vfs_ops.errors import (
     IncompleteError,
 )
 from vfs_ops.scans.queries import Query
+from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search
 
 
@@ -51,9 +52,16 @@ def test_a_filter_that_needs_no_missing_shard_gives_a_complete_answer(
 def test_a_shard_that_vanished_is_left_out_only_if_that_is_allowed(
     cache: Cache, query: Query
 ) -> None:
+    whole = score_images(cache, query)
     cache.workspace.delete(features_key(cache.id, 1))
     with pytest.raises(IncompleteError, match=r"shard 1 of cache .* is missing"):
         search(cache, query)
     hits = search(cache, query, 60, allow_partial=True)
     assert sorted(hits.image) == [row for row in range(60) if row != 7 and not 16 <= row < 32]
     assert (hits.provenance.complete, hits.provenance.missing_shards) == (False, 1)
+    scores = score_images(cache, query, allow_partial=True)
+    assert scores["image"].values.tolist() == [row for row in range(60) if not 16 <= row < 32]
+    assert (scores.attrs["complete"], scores.attrs["missing_shards"]) == (0, 1)
+    assert scores.attrs["requests"] == whole.attrs["requests"] - 1  # its norms were read
+    with pytest.raises(IncompleteError, match=r"shard 1 of cache .* is missing"):
+        score_images(cache, query)

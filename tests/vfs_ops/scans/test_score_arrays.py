@@ -40,7 +40,12 @@ def test_only_images_that_match_and_are_valid_are_scored() -> None:
     query = made_query(cache, np.ones((2, 2)), maps[0, :2, :2])
     scores = score_images(cache, query, where=[("label", "==", "label 1")])
     assert scores["image"].values.tolist() == [1, 21, 31]
-    assert scores.attrs["missing_shards"] == 0
+    facts = scores.attrs
+    assert (facts["complete"], facts["missing_shards"], facts["images_searched"]) == (1, 0, 3)
+    assert (facts["cache"], facts["device"], facts["executor"]) == (cache.id, "cpu", "2 threads")
+    assert facts["bytes_read"] > 0
+    assert facts["seconds"] > facts["seconds_scoring"] > 0
+    assert {type(value) for value in facts.values()} == {str, int, float}  # as files hold them
 
 
 def test_a_map_holds_every_window(cache: Cache) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from vfs_ops.builds.builder import build
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.cache_reading import ShardStore
 from vfs_ops.caches.receipts import Receipt
+from vfs_ops.datasets import same_images
 from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.errors import (
     DamagedError,
@@ -22,8 +24,11 @@ from vfs_ops.errors import (
     StorageError,
 )
 from vfs_ops.progress import Progress
+from vfs_ops.scans import provenance
+from vfs_ops.scans.plan import plan_scan
 from vfs_ops.scans.queries import Query, query_from_image, query_from_row
 from vfs_ops.scans.search import search
+from vfs_ops.store.traffic import counting
 from vfs_ops.store.workspace import Workspace
 
 
@@ -182,13 +187,35 @@ def test_k_beyond_the_dataset_gives_all_of_it(cache: Cache, query: Query) -> Non
 
 
 def test_provenance_counts_what_was_done(cache: Cache, query: Query) -> None:
-    found = search(cache, query).provenance
-    stored = sum(receipt.feature_bytes for receipt in cache.receipts) + 4 * 16 * 8 * 8 * 4
-    assert (found.bytes_read, found.requests, found.shards_read) == (stored, 8, 4)
+    search(cache, query)  # reads the digests of all images
+    hits = search(cache, query)
+    found, stored = hits.provenance, sum(receipt.feature_bytes for receipt in cache.receipts)
+    with counting() as rows:
+        cache.dataset.rows(hits.image.tolist())
+    assert found.bytes_read == stored + 4 * 16 * 8 * 8 * 4 + rows.bytes_read
+    assert (found.requests, found.shards_read) == (8 + rows.requests, 4)
     assert found.seconds > 0
     assert min(found.seconds_reading, found.seconds_decoding, found.seconds_scoring) > 0
     assert (found.device, found.executor, found.complete) == ("cpu", "2 threads", True)
     assert search(cache, query).to_xarray().attrs["complete"] == 1
+
+
+def test_the_clock_starts_with_the_call_and_what_is_looked_up_counts(
+    cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def slowly(*given: Any, **options: Any) -> Any:
+        clock[0] += 5
+        return plan_scan(*given, **options)
+
+    # not time itself, which all modules share
+    monkeypatch.setattr(provenance, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setitem(search.__globals__, "plan_scan", slowly)
+    same_images._digests.cache_clear()
+    first, second = search(cache, query).provenance, search(cache, query).provenance
+    assert first.requests == second.requests + 1  # the digests are kept
+    assert (first.seconds // 1, second.seconds // 1) == (5, 5)
 
 
 def test_a_second_query_on_a_resident_cache_reads_nothing(
