@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from flows.commands.options import json_option, model_options, threads_option, track_option
+from flows.commands.options import (
+    json_option,
+    model_options,
+    source_options,
+    threads_option,
+    track_option,
+)
 from flows.console import counted, say, size, write_json, write_table
 from flows.console_watcher import console_watcher
 from flows.jobs.build_tables import plan_table
@@ -103,7 +109,12 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     help="Folder or URL where the images are now, if not where they were ingested from; or "
     "torchvision:NAME.",
 )
-@click.option("--source", help="Ingest this first as DATASET, so that new images are built too.")
+@click.option(
+    "--source",
+    help="Ingest this first as DATASET, so that new images are built too; with the same --labels, "
+    "--path-column and --tars as `vfs ingest` was given.",
+)
+@source_options
 @click.option(
     "--cluster",
     default="local",

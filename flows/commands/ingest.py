@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flows.commands.options import json_option, threads_option, track_option
+from flows.commands.options import json_option, source_options, threads_option, track_option
 from flows.console import counted, say, write_json
 from flows.console_watcher import console_watcher
 from flows.jobs.ingestion import IngestJob
@@ -15,9 +15,7 @@ from vfs_ops.store.workspace import Workspace
 @click.command()
 @click.argument("source")
 @click.option("--name", required=True, help="Name of the dataset in the catalog.")
-@click.option("--labels", help="For a folder: 'folder' (names of folders; the default) or a CSV.")
-@click.option("--path-column", help="For a table: the column of paths or URLs.")
-@click.option("--tars", is_flag=True, help="SOURCE is a folder of tar shards (WebDataset).")
+@source_options
 @click.option("--rehash", is_flag=True, help="Read all images again, even those unchanged.")
 @threads_option
 @track_option

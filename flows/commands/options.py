@@ -72,3 +72,16 @@ def model_options(command: Command) -> Command:
     return click.option(
         "--weights", help="The library's name of the weights, or random:SEED.  [default: its best]"
     )(command)
+
+
+def source_options(command: Command) -> Command:
+    """Add --labels, --path-column and --tars: how a source is read."""
+    command = click.option("--tars", is_flag=True, help="A folder of tar shards (WebDataset).")(
+        command
+    )
+    command = click.option("--path-column", help="For a table: the column of paths or URLs.")(
+        command
+    )
+    return click.option(
+        "--labels", help="For a folder: 'folder' (names of folders; the default) or a CSV."
+    )(command)

@@ -18,6 +18,7 @@ from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
 from flows.watching import Code, Picture, Watcher
+from vfs_ops.errors import InputError
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class BuildJob(Job):
     """Where the images are now, if not where they were ingested from."""
     source: str | None = None
     """If given, it is ingested first as `dataset`, so that new images are built too."""
+    labels: str | None = None
+    """Of `source`, as `ingest_dataset` was given it: other labels make another version."""
+    path_column: str | None = None
+    """Of `source`, as `ingest_dataset` was given it."""
+    tars: bool = False
+    """Of `source`, as `ingest_dataset` was given it."""
     cluster: str = "local"
     """``local`` (processes on this machine), ``cuda`` (one for each GPU), or the address of a Dask
     scheduler."""
@@ -119,8 +126,13 @@ class BuildJob(Job):
                 workspace=self.workspace,
                 name=self.dataset,
                 source=self.source,
+                labels=self.labels,
+                path_column=self.path_column,
+                tars=self.tars,
                 threads=self.threads,
             ).run(watcher)
+        elif self.tars or (self.labels, self.path_column) != (None, None):
+            raise InputError("labels, path_column and tars are of a source; give that too")
         prepared = watcher.stage("plan", self.prepare)
         watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
         with LazyCluster(

@@ -10,9 +10,16 @@ from makers import write_photos
 
 import catalog
 from flows.jobs.building import BuildJob, ExtractorChoice
+from flows.jobs.ingestion import IngestJob
 from flows.watching import Watcher
 from vfs_ops.builds import builder, clusters
-from vfs_ops.errors import ClusterError, InvalidNameError, NotFoundError, StorageFullError
+from vfs_ops.errors import (
+    ClusterError,
+    InputError,
+    InvalidNameError,
+    NotFoundError,
+    StorageFullError,
+)
 from vfs_ops.sharing.unused import find_unused
 
 MODEL = {"model": "torchvision:squeezenet1_1", "weights": "random:0"}
@@ -64,12 +71,16 @@ def job(folder, workspace, small_shards, scheduler):
     return make
 
 
-def test_a_night_without_news_writes_nothing(job, workspace):
-    built = job().run(first := Recording())
+def test_a_night_without_news_writes_nothing(job, folder, workspace, tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\neven/0000.png,cat\n")
+    as_ingested = {"source": str(folder), "labels": str(tmp_path / "labels.csv")}
+    IngestJob(workspace=workspace.url, name="photos", **as_ingested).run()
+    built = job(**as_ingested).run(first := Recording())
+    assert catalog.find(workspace, "photos", "dataset").version == 1
     assert built.computed_shards == 2
     assert first.stages == ["ingest", "register", "plan", "build"]
     before = workspace.walk()
-    again = job().run(second := Recording())
+    again = job(**as_ingested).run(second := Recording())
     assert workspace.walk() == before
     assert again.entries == built.entries
     assert again.computed_shards == 0
@@ -158,6 +169,8 @@ def test_each_model_is_registered_and_kept_as_soon_as_it_is_built(job, workspace
 def test_what_cannot_be_built_is_refused_before_anything_is_written(job, workspace):
     with pytest.raises(NotFoundError, match="no dataset 'photos'"):
         job(source=None).run()
+    with pytest.raises(InputError, match="of a source"):
+        job(source=None, labels="folder").run()
     with pytest.raises(InvalidNameError):
         job("features.3", LAYER, name="both").run()
     assert workspace.names("caches") == []
