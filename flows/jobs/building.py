@@ -17,8 +17,10 @@ from flows.jobs.build_tables import plan_table, shard_table
 from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
+from flows.jobs.sources import make_source
 from flows.watching import Code, Picture, Watcher
 from vfs_ops.errors import InputError
+from vfs_ops.store.urls import LOCAL_PROTOCOLS
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class BuildJob(Job):
     device: str | None = None
     """As ``cpu`` or ``cuda:0``; a GPU if there is one."""
     images: str | None = None
-    """Where the images are now, if not where they were ingested from."""
+    """Where the images are now, if neither in `source` nor where they were ingested from."""
     source: str | None = None
     """If given, it is ingested first as `dataset`, so that new images are built too."""
     labels: str | None = None
@@ -182,9 +184,12 @@ class BuildJob(Job):
         """Return where the images are, as `vfs_ops.datasets.dataset.Dataset.reader` takes it."""
         from vfs_ops.datasets.source_kinds import TORCHVISION, as_source
 
-        if self.images is not None and self.images.startswith(TORCHVISION):
-            return as_source(self.images)
-        return self.images
+        if self.images is not None:
+            return as_source(self.images) if self.images.startswith(TORCHVISION) else self.images
+        if self.source is not None and Workspace.at(self.workspace).protocol not in LOCAL_PROTOCOLS:
+            # a workspace that others see does not tell of a folder of this machine
+            return make_source(self.source, self.labels, self.path_column, self.tars)
+        return None
 
 
 @dataclass

@@ -187,3 +187,16 @@ def test_a_single_shard_on_this_machine_is_built_in_this_process(folder, workspa
     given = {"workspace": workspace.url, "dataset": "photos", "source": str(folder)}
     BuildJob(**given, extractors=choices).run(watcher := Recording())
     assert [row["worker"] for row in watcher.tables[-1].rows] == ["this process"]
+
+
+@pytest.mark.long
+def test_a_night_on_object_storage_and_a_cluster_of_its_own(job, s3_workspace):
+    given = {"workspace": s3_workspace.url, "cluster": "local", "workers": 1, "threads": 1}
+    built = job(**given).run(first := Recording())
+    assert built.computed_shards == 2
+    assert len(first.pictures) == 1
+    [entry] = built.entries
+    assert catalog.open(entry.reference, s3_workspace).count == 24
+    before = s3_workspace.walk()
+    assert job(**given).run().computed_shards == 0
+    assert s3_workspace.walk() == before
