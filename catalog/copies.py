@@ -51,7 +51,7 @@ def copy_entries(source: Workspace, target: Workspace, entry: Entry) -> Copies:
     Raises
     ------
     MismatchError
-        If a version of that name and number is something else in the target.
+        If the name, or a version of it, stands for something else in the target.
     """
     said = read_contents(source)
     meant = _meant(said, entry)
@@ -90,6 +90,7 @@ def _meant(said: Contents, entry: Entry) -> list[Entry]:
 def _missing(meant: Sequence[Entry], source: Workspace, target: Workspace) -> list[Entry]:
     """Return the versions that the target has not; refuse if it has something else in a place."""
     there = {record.key: record.found for record in read_records(target)}
+    known = [found for found in there.values() if isinstance(found, Entry)]
     for each in meant:
         found = there.get(each.key)
         if isinstance(found, VfsError):
@@ -99,6 +100,13 @@ def _missing(meant: Sequence[Entry], source: Workspace, target: Workspace) -> li
                 f"{each.type} {each.reference} is {found.id[:12]} in {target.url} and "
                 f"{each.id[:12]} in {source.url}, and versions never change; mirror to another "
                 "workspace: several are searched as one"
+            )
+        own = [k for k in known if (k.type, k.name) == (each.type, each.name)]
+        if any(k.stands_for != each.stands_for for k in own):
+            raise MismatchError(
+                f"the name {each.name!r} stands for another dataset, extractor, precision or dtype "
+                f"in {target.url} than in {source.url}, and names keep their meaning; mirror to "
+                "another workspace: several are searched as one"
             )
     return [each for each in meant if each.key not in there]
 

@@ -73,6 +73,19 @@ class Entry:
         return self.id, self.facts["dataset"]["id"] if self.type == "cache" else self.id
 
     @property
+    def stands_for(self) -> dict[str, str]:
+        """What the name stands for in all of its versions.
+
+        Of a cache: a dataset (by name, so that it may grow), extractor, precision and dtype. What
+        the name of a dataset stands for is what people say.
+        """
+        if self.type == "dataset":
+            return {"dataset": self.name}
+        names = ("extractor_id", "precision", "dtype")
+        shown = {"dataset": self.facts["dataset"]["name"]}
+        return shown | {name: self.facts[name] for name in names}
+
+    @property
     def reference(self) -> str:
         """What names this very version: ``name@version``."""
         return f"{self.name}@{self.version}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from catalog.facts import cache_facts, dataset_facts
 from catalog.index import rebuild_index
 from catalog.lookup import find
 from catalog.records import read_records
+from vfs_ops.errors import NameTakenError
 from vfs_ops.identity.canonical import check_name
 from vfs_ops.store.workspace import Workspace
 
@@ -69,6 +70,8 @@ def register_cache(
     That is its newest version for the same version of the dataset. A cache of an older version of
     the dataset gets a number like any other, and does not become `latest`.
 
+    A name keeps its meaning (`Entry.stands_for`), whoever registers at the same time.
+
     Parameters
     ----------
     dataset_name
@@ -81,6 +84,8 @@ def register_cache(
     ------
     InvalidNameError
         If a name cannot be one.
+    NameTakenError
+        If the name stands for a cache of another dataset, extractor, precision or dtype.
     """
     check_name(name)
     shown, terms = _of_dataset(workspace, check_name(dataset_name), cache.dataset.id)
@@ -190,12 +195,40 @@ def _append(
         if own and not isinstance(own[-1].found, Entry):
             entries = []  # nobody can say what the last one says, so it is said anew
         entry = say(entries, own[-1].place[3] + 1 if own else 1)
+        _check_free(entry, [record.found for record in own if isinstance(record.found, Entry)])
         known = _last_beside(entries, entry)
         if known and (known.id, known.facts, known.about) == (entry.id, entry.facts, entry.about):
             rebuild_index(workspace)  # whoever wrote the record may have been killed before
             return known
         if _create(workspace, entry):
             return entry
+
+
+def _check_free(entry: Entry, known: Iterable[Entry]) -> None:
+    """Refuse an entry whose name stands for something else.
+
+    Parameters
+    ----------
+    entry
+        To be written.
+    known
+        The versions of its name that there are.
+
+    Raises
+    ------
+    NameTakenError
+        Saying what the name stands for.
+    """
+    for other in known:
+        if other.stands_for != entry.stands_for:
+            facts = other.facts
+            raise NameTakenError(
+                f"the name {entry.name!r} stands for a cache of another dataset, extractor, "
+                f"precision or dtype (version {other.version}: {facts['layer'][:80]} of "
+                f"{facts['model'][:80]} for dataset {facts['dataset']['name']}, computed in "
+                f"{facts['precision'][:20]}, stored as {facts['dtype'][:20]}; "
+                f"`vfs show {entry.name} --kind cache`); choose another"
+            )
 
 
 def _last_beside(entries: Sequence[Entry], entry: Entry) -> Entry | None:

@@ -22,6 +22,10 @@ class InvalidNameError(InputError):
     """A name or key that could leave its folder, or is malformed."""
 
 
+class NameTakenError(InvalidNameError):
+    """A name of the catalog that stands for something else; another one is free."""
+
+
 class InvalidUrlError(InputError):
     """A URL with a protocol off the list, a chain, or credentials inside."""
 

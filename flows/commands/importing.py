@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import catalog
-from flows.cache_names import cache_names
+from flows.cache_names import cache_names, register
 from flows.commands.options import json_option, model_options
 from flows.console import counted, progress_shown, say, size, write_json
 from vfs_ops.errors import NotFoundError
@@ -72,10 +72,20 @@ def import_cache(
     from vfs_ops.models.extract import FeatureExtractor
     from vfs_ops.models.loading import load_model
     from vfs_ops.sharing import importing
+    from vfs_ops.sharing.foreign_arrays import open_array
+    from vfs_ops.store.locations import Folder
 
     chosen = _reference_preprocessing() if preprocessing == "reference" else None
     loaded = load_model(model, weights=weights, checkpoint=checkpoint, preprocessing=chosen)
     extractor = FeatureExtractor(loaded, [layer])
+    [chosen_name] = cache_names(  # before hours of work
+        workspace,
+        dataset,
+        extractor.specs,
+        precision=importing.PRECISION,
+        dtype=open_array(Folder.at(source), array).dtype,
+        name=name,
+    )
     try:
         previous = catalog.open_dataset(workspace, dataset)
     except NotFoundError:
@@ -86,15 +96,7 @@ def import_cache(
         cache = importing.import_cache(
             source, opened, extractor, array=array, sample=sample, progress=progress
         )
-    [chosen_name] = cache_names(
-        workspace,
-        dataset,
-        extractor.specs,
-        precision=cache.spec.precision,
-        dtype=cache.spec.dtype,
-        name=name,
-    )
-    entry = catalog.register_cache(workspace, chosen_name, cache, dataset_name=dataset)
+    entry = register(workspace, chosen_name, cache, dataset=dataset, given=name is not None)
     if as_json:
         write_json(entry.document())
         return

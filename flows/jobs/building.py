@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import catalog
 from catalog import Entry
 from catalog.opening import opening_lines
-from flows.cache_names import cache_names
+from flows.cache_names import cache_names, register
 from flows.console import counted
 from flows.first_search import first_search
 from flows.jobs.build_tables import plan_table, shard_table
@@ -240,11 +240,12 @@ class _Work:
         if cache.id in self.entries:
             return  # by an earlier attempt
         workspace, name = Workspace.at(self.job.workspace), self._names()[cache.id]
-        entry = catalog.register_cache(
+        entry = register(
             workspace,
             name,
             cache,
-            dataset_name=self.prepared.dataset_name,
+            dataset=self.prepared.dataset_name,
+            given=self.job.name is not None,
             flow_run=self.flow_run,
         )
         self.entries[cache.id] = entry

@@ -8,6 +8,7 @@ import pytest
 
 import catalog
 from catalog.records import INDEX_KEY
+from vfs_ops.errors import NameTakenError
 from vfs_ops.store.workspace import Workspace
 
 PROCESSES = 3
@@ -100,3 +101,22 @@ def test_a_writer_that_is_killed_leaves_what_the_next_one_mends(dataset, monkeyp
     monkeypatch.setattr(Workspace, "replace", write)
     catalog.register_dataset(workspace, "next", dataset)
     assert len(json.loads(workspace.read(INDEX_KEY))["records"]) == 2
+
+
+def test_a_name_keeps_its_meaning_whoever_is_faster(caches, monkeypatch):
+    """Another cache takes the name between this one's look and its write; and ever after."""
+    workspace, create, faster = caches[0].workspace, Workspace.create, [caches[0]]
+
+    def slow(self, key, data):
+        while faster:
+            catalog.register_cache(workspace, "toy", faster.pop(), dataset_name="photos")
+        return create(self, key, data)
+
+    monkeypatch.setattr(Workspace, "create", slow)
+    for _ in range(2):
+        with pytest.raises(NameTakenError, match=r"version 1: 0 of custom:toy .* choose another"):
+            catalog.register_cache(workspace, "toy", caches[1], dataset_name="photos")
+    [entry] = catalog.list_versions(workspace, "cache", "toy")
+    assert entry.id == caches[0].id
+    with pytest.raises(NameTakenError):
+        catalog.register_cache(workspace, "toy", caches[0], dataset_name="pictures")

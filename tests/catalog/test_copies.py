@@ -105,6 +105,8 @@ def test_another_cache_under_that_name_and_version_is_refused_before_all_else(so
     catalog.register_cache(other, "toy", cache, dataset_name="mine")
     with pytest.raises(MismatchError, match=r"cache toy@1 is "):
         copy(source, other, "toy@1")
+    with pytest.raises(MismatchError, match=r"'toy' stands for another .* keep their meaning"):
+        copy(source, other, "toy@2")
 
 
 def test_the_same_cache_that_the_target_registered_itself_stays_as_it_is(source):

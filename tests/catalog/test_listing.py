@@ -111,9 +111,10 @@ def test_several_catalogs_are_searched_as_one(registered, public, caches):
 
 
 def test_a_name_with_two_meanings_is_refused(registered, public, caches):
-    catalog.register_cache(public, "photos-toy-0", caches[1], dataset_name="photos")
+    catalog.register_cache(registered, "toy", caches[0], dataset_name="photos")
+    catalog.register_cache(public, "toy", caches[1], dataset_name="photos")
     with pytest.raises(QueryError, match="means different things"):
-        catalog.open("photos-toy-0", [registered, public])
+        catalog.open("toy", [registered, public])
     assert catalog.open("photos-toy-0@1", [registered, public]).id == caches[0].id
 
 

@@ -4,9 +4,9 @@ import pytest
 from makers import make_cache_spec, make_extractor
 
 import catalog
-from flows.cache_names import cache_name, cache_names
+from flows.cache_names import cache_name, cache_names, register
 from vfs_ops.builds.builder import build
-from vfs_ops.errors import InvalidNameError
+from vfs_ops.errors import InvalidNameError, NameTakenError
 
 RECIPE = {"precision": "float32", "dtype": "float16"}
 
@@ -48,7 +48,7 @@ def test_another_recipe_has_another_name(named, changes):
     assert [other[: len(name)] for other, name in zip(others, names, strict=True)] == names
     assert len({*others, *names}) == 4
     assert others == cache_names(workspace, "photos", specs, **{**RECIPE, **changes})
-    with pytest.raises(InvalidNameError, match="choose another"):
+    with pytest.raises(NameTakenError, match="choose another"):
         cache_names(workspace, "photos", specs[:1], **{**RECIPE, **changes}, name=names[0])
 
 
@@ -72,6 +72,23 @@ def test_the_name_of_another_dataset_is_not_taken_over(named):
     workspace, specs, names = named
     with pytest.raises(InvalidNameError, match="another dataset"):
         cache_names(workspace, "pictures", specs[:1], **RECIPE, name=names[0])
+
+
+def test_a_name_that_was_free_when_it_was_chosen_is_taken_by_one(caches):
+    """Both builds have looked before either registers: as two first builds at once do."""
+    workspace, specs = caches[0].workspace, [cache.spec.extractor for cache in caches]
+    [chosen] = cache_names(workspace, "photos", specs[:1], **RECIPE)
+    names = [
+        register(workspace, chosen, cache, dataset="photos", given=False).name
+        for cache in (*caches, *caches)
+    ]
+    assert names[0] == names[2] == chosen
+    assert names[1] == names[3]
+    assert names[1][:-9] == chosen
+    for name in names[:2]:
+        assert [entry.version for entry in catalog.list_versions(workspace, "cache", name)] == [1]
+    with pytest.raises(NameTakenError):
+        register(workspace, chosen, caches[1], dataset="photos", given=True)
 
 
 def test_layers_that_differ_by_case_alone_are_kept_apart(workspace):

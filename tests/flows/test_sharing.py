@@ -128,3 +128,7 @@ def test_a_reference_cache_is_imported(workspace, run, tmp_path):
         "lowest cosine" in run(workspace, *claim[:-1], "random:1", "--layer", "layer4", code=4)[1]
     )
     assert len(catalog.list_entries(workspace)) == 2
+    taken = [*claim[:-1], "random:1", "--layer", "layer4", "--name", entry.name]
+    taken[taken.index("old-photos")] = "never-ingested"
+    assert "choose another" in run(workspace, *taken, code=2)[1]
+    assert len(catalog.list_entries(workspace)) == 2

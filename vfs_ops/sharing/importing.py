@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from vfs_ops.datasets.dataset import Dataset, ImageReader
     from vfs_ops.models.extract import FeatureExtractor
 
+PRECISION: Final = "unknown"
+"""How the features were computed: nobody has written it down."""
 SAMPLE_IMAGES: Final = 16
 """Images that are computed again."""
 MAX_NORM_CHANGE: Final = 0.05
@@ -121,7 +123,7 @@ def import_cache(
         )
     digest = found.digest(progress)
     spec = CacheSpec(
-        dataset.images_id, extractor.specs[0], "unknown", found.dtype, f"imported:{digest}"
+        dataset.images_id, extractor.specs[0], PRECISION, found.dtype, f"imported:{digest}"
     )
     if read_commit(workspace, spec.id) is None:
         uris = dataset.table(["uri"])["uri"].to_pylist()
