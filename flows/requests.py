@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import catalog
 from catalog import Entry, Located
 from catalog.lookup import Workspaces, as_workspaces
-from flows import servers
+from flows.cache_names import cache_names, register
 from flows.jobs.building import BuildJob, ExtractorChoice
-from flows.watching import Watcher
-from vfs_ops.errors import AccessError, IncompleteError, NotFoundError
+from flows.requested_builds import Work, start
+from vfs_ops.errors import AccessError, NotFoundError
 from vfs_ops.progress import Progress
 from vfs_ops.store.workspace import Workspace
 
@@ -21,24 +20,6 @@ if TYPE_CHECKING:
     from vfs_ops.caches.cache import Cache
     from vfs_ops.identity.spec import CacheSpec
     from vfs_ops.models.extract import FeatureExtractor
-
-
-_FAILED: Final = ("Failed", "Crashed", "Cancelled", "TimedOut")
-"""Final states of a flow run that made no cache."""
-
-
-class Work(Protocol):
-    """A build that somebody does."""
-
-    @property
-    def where(self) -> str:
-        """Who does it, in words."""
-
-    def progress(self) -> Progress | None:
-        """Return how far it is, if that is known here."""
-
-    def wait(self, timeout: float | None) -> bool:
-        """Wait until it has ended; False if time was over first. Raises what it failed with."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +30,8 @@ class CacheRequest:
     """Id of the cache; of the imported one, if that was found instead."""
     workspace: Workspace
     """Where it lies or will lie."""
+    dataset: Located
+    """The dataset that was asked for, with whose labels and metadata the cache is opened."""
     located: Located | None
     """Its entry, if it was there when it was asked for."""
     work: Work | None
@@ -92,7 +75,7 @@ class CacheRequest:
                 f"cache {self.cache_id[:12]} is still being built by {self.work.where} after "
                 f"{timeout:g} s; wait again"
             )
-        return catalog.open(self.cache_id, self.workspace)
+        return _open(self.workspace, self.cache_id, self.dataset)
 
 
 def request_cache(
@@ -112,10 +95,14 @@ def request_cache(
 
     The cache that is meant is known exactly: the model is loaded, and its weights, with the layer,
     the preprocessing and the images, give the id. An imported cache of the same features counts.
+    Where a cache of the same images is shown with other labels, nothing is computed: it is
+    registered with those that were asked for, if it and they lie in one workspace that can be
+    written, and opened with them in any case.
 
     A missing cache is built in the first workspace: by the deployment where a Prefect server is
-    configured, else by a thread of this process, which ends with the process. A build that was
-    interrupted goes on when the cache is asked for again.
+    configured, else by a thread of this process, which ends with the process. The deployment's own
+    parameters say where it computes. Who asks for the same while its flow run is under way waits
+    for that run. A build that was interrupted goes on when the cache is asked for again.
 
     Parameters
     ----------
@@ -130,7 +117,7 @@ def request_cache(
     images
         Where the images are now, if not where they were ingested from.
     name
-        Of the cache in the catalog, if it is built.
+        Of the cache in the catalog, if it is built or registered.
 
     Returns
     -------
@@ -145,8 +132,12 @@ def request_cache(
         If the model or layer cannot be used.
     AccessError
         If it is missing, and the first workspace can only be read.
+    NameTakenError
+        If `name` is given, needed, and stands for something else.
     UnavailableError
         If the configured Prefect server does not answer.
+    MismatchError
+        If it refuses the run.
 
     Examples
     --------
@@ -156,10 +147,11 @@ def request_cache(
     places = as_workspaces(workspaces)
     images_of = catalog.locate(places, dataset, "dataset")
     spec = _spec(images_of.entry, model, layer, weights, checkpoint, dtype, precision)
-    found = _look(places, spec)
+    found = _look(places, spec, images_of.entry.id)
     if found is not None:
+        found = _shown_with(found, images_of, name)
         found.warn()
-        return CacheRequest(found.entry.id, found.workspace, found, None)
+        return CacheRequest(found.entry.id, found.workspace, images_of, found, None)
     target = places[0]
     if not target.writable:
         raise AccessError(
@@ -169,7 +161,9 @@ def request_cache(
     if images_of.workspace != target:
         raise NotFoundError(
             f"no catalog has {layer} of {model} for {dataset}, and that dataset lies in "
-            f"{images_of.workspace.url}; mirror it to {target.url} to build there"
+            f"{images_of.workspace.url}; mirror it to {target.url} to build there: "
+            f"vfs mirror {images_of.entry.reference} --kind dataset --from "
+            f"{images_of.workspace.url} --to {target.url}"
         )
     choice = ExtractorChoice(model=model, layers=(layer,), weights=weights, checkpoint=checkpoint)
     job = BuildJob(
@@ -181,7 +175,7 @@ def request_cache(
         precision=precision,
         images=images,
     )
-    return CacheRequest(spec.id, target, None, _start(job))
+    return CacheRequest(spec.id, target, images_of, None, start(job, spec.id))
 
 
 def _spec(
@@ -202,16 +196,60 @@ def _spec(
     return CacheSpec(dataset.facts["images_id"], extractor.specs[0], precision, dtype)
 
 
-def _look(places: Iterable[Workspace], spec: CacheSpec) -> Located | None:
-    """Find the cache, or an imported one of the same features; the first place counts."""
+def _look(places: Sequence[Workspace], spec: CacheSpec, dataset_id: str) -> Located | None:
+    """Find the cache, or an imported one of the same features; the first place counts.
+
+    One that is shown with the dataset counts before all that are shown with others.
+    """
+    first = None
+    for located in _fitting(places, spec):
+        if located.entry.meaning[1] == dataset_id:
+            return located
+        first = first or located
+    return first
+
+
+def _fitting(places: Sequence[Workspace], spec: CacheSpec) -> Iterator[Located]:
+    """Yield entries of the features: by place, computed before imported, newest first."""
     for workspace in places:
         contents = catalog.read_contents(workspace)
-        fitting = [entry for entry in contents.versions if _is_wanted(entry, spec)]
-        if fitting:
-            exact = [entry for entry in fitting if entry.id == spec.id]
-            entry = (exact or fitting)[-1]
-            return Located(workspace, entry, contents.deprecations.get(entry.key))
-    return None
+        fitting = [entry for entry in reversed(contents.versions) if _is_wanted(entry, spec)]
+        for entry in sorted(fitting, key=lambda entry: entry.id != spec.id):
+            yield Located(workspace, entry, contents.deprecations.get(entry.key))
+
+
+def _shown_with(found: Located, dataset: Located, name: str | None) -> Located:
+    """Register a cache with the labels that were asked for, where it is not and can be."""
+    workspace, entry = found.workspace, found.entry
+    if (
+        entry.meaning[1] == dataset.entry.id
+        or not workspace.writable
+        or dataset.workspace != workspace
+    ):
+        return found
+    cache = _open(workspace, entry.id, dataset)
+    [chosen] = cache_names(
+        workspace,
+        dataset.entry.name,
+        [cache.spec.extractor],
+        precision=cache.spec.precision,
+        dtype=cache.spec.dtype,
+        name=name,
+    )
+    try:
+        made = register(
+            workspace, chosen, cache, dataset=dataset.entry.name, given=name is not None
+        )
+    except AccessError:  # who may only read can open it all the same
+        return found
+    return Located(workspace, made, found.deprecation)
+
+
+def _open(workspace: Workspace, cache_id: str, dataset: Located) -> Cache:
+    from vfs_ops.caches.cache import open_cache
+    from vfs_ops.datasets.dataset import open_dataset
+
+    return open_cache(workspace, cache_id, open_dataset(dataset.workspace, dataset.entry.id))
 
 
 def _is_wanted(entry: Entry, spec: CacheSpec) -> bool:
@@ -225,74 +263,3 @@ def _is_wanted(entry: Entry, spec: CacheSpec) -> bool:
         and facts["dtype"] == spec.dtype
     )
     return entry.id == spec.id or imported
-
-
-def _start(job: BuildJob) -> Work:
-    address = servers.configured()
-    if address is None:
-        return _BuildHere(job)
-    servers.check_answers(address)
-    return _BuildThere(job)
-
-
-class _Progress(Watcher):
-    """Keeps what a build told last."""
-
-    def __init__(self) -> None:
-        self.latest: Progress | None = None
-
-    def progress(self, progress: Progress) -> None:
-        self.latest = progress
-
-
-class _BuildHere:
-    """A build by a thread of this process."""
-
-    where = "a thread of this process"
-
-    def __init__(self, job: BuildJob) -> None:
-        self._watcher = _Progress()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(job,), name="vfs-build")
-        self._thread.daemon = True  # a process that ends does not wait; asking again goes on
-        self._thread.start()
-
-    def progress(self) -> Progress | None:
-        return self._watcher.latest
-
-    def wait(self, timeout: float | None) -> bool:
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            return False
-        if self._error is not None:
-            raise self._error
-        return True
-
-    def _run(self, job: BuildJob) -> None:
-        try:
-            job.run(self._watcher)
-        except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
-            self._error = error
-
-
-class _BuildThere:
-    """A build by the deployment at the configured server."""
-
-    def __init__(self, job: BuildJob) -> None:
-        from flows.tracked.submitting import submit
-
-        self._submitted = submit(job)
-        self._completed = False
-        self.where = f"flow run {self._submitted.name} ({self._submitted.url})"
-
-    def progress(self) -> Progress | None:
-        return None  # the server's pages show it
-
-    def wait(self, timeout: float | None) -> bool:
-        state = "Completed" if self._completed else self._submitted.wait(timeout)
-        self._completed = state == "Completed"
-        if state in _FAILED:
-            raise IncompleteError(
-                f"{self.where} ended as {state}; its page tells why; ask again to go on"
-            )
-        return self._completed

@@ -23,11 +23,14 @@ try:
     submit(IngestJob(workspace=sys.argv[1], name="x", source="/x"), "nobodys")
 except NotFoundError as error:
     print(error)
-asked = flows.request_cache(
-    "photos", "timm:resnet10t", "layer4", weights="random:0", workspaces=sys.argv[1]
+asked, again = (
+    flows.request_cache(
+        "photos", "timm:resnet10t", "layer4", weights="random:0", workspaces=sys.argv[1]
+    )
+    for _ in range(2)
 )
 print(asked.work.where)
-print(asked.wait(300).count)
+print(asked.wait(300).count, again.work.where == asked.work.where)
 """
 
 
@@ -93,16 +96,21 @@ def test_a_schedule_fires_and_its_run_completes_by_itself(
     assert phoned.read_text() == ""
 
 
-def test_a_cache_that_is_asked_for_is_built_by_its_deployment(server, worker, run, dataset, phoned):
+def test_a_cache_that_is_asked_for_is_built_by_its_deployment(
+    server, worker, run, dataset, phoned, scheduler
+):
     workspace = dataset.workspace
     catalog.register_dataset(workspace, "photos", dataset)
     for _ in range(2):  # again: nothing is in the way
         done = run(*VFS, "-w", workspace.url, "deploy", "--pool", "vfs")
     assert "deployed build_caches/vfs" in done.stderr
+    elsewhere = ["--set", f"cluster={scheduler.address}"]
+    run(*VFS, "-w", workspace.url, "deploy", "build_caches", "--pool", "vfs", *elsewhere)
     refused, where, count = run(sys.executable, "-c", REQUEST, workspace.url).stdout.split("\n")[:3]
     assert "`vfs deploy" in refused
-    assert (where.startswith("flow run "), count) == (True, "60")
+    assert (where.startswith("flow run "), count) == (True, "60 True")
     [ended] = finished(server, "build_caches", "vfs", workspace)
+    assert ended["parameters"]["cluster"] == scheduler.address
     [entry] = catalog.list_entries(workspace, "cache")
     assert entry.built["flow_run"] == ended["id"]
     assert phoned.read_text() == ""

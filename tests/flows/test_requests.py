@@ -8,7 +8,7 @@ from makers import write_photos
 
 import catalog
 import flows
-from flows import requests
+from flows import requested_builds, requests
 from flows.jobs.building import BuildJob
 from flows.requests import request_cache
 from vfs_ops.datasets.ingestion import ingest
@@ -50,8 +50,41 @@ def test_a_missing_cache_is_built_here_and_then_found(photographed, tmp_path):
     public = Workspace.at(str(tmp_path / "public"))
     elsewhere = request_cache(**ASKED, workspaces=[empty, public])
     assert (elsewhere.workspace, elsewhere.work) == (public, None)
-    with pytest.raises(NotFoundError, match=r"lies in .*public; mirror it to .*team"):
+    with pytest.raises(NotFoundError, match=r"lies in .*public; mirror .* --kind dataset .*team"):
         request_cache(**{**ASKED, "weights": "random:1"}, workspaces=[empty, public])
+
+
+def test_a_cache_is_opened_with_the_labels_that_were_asked_for(
+    caches, photos, tmp_path, monkeypatch
+):
+    """The same images in folders of other names are another dataset, and the same features."""
+    workspace, dataset = caches[0].workspace, caches[0].dataset
+    monkeypatch.setattr(requests, "_spec", lambda *_: caches[0].spec)
+    catalog.register_dataset(workspace, "photos", dataset)
+    catalog.register_cache(workspace, "photos-toy", caches[0], dataset_name="photos")
+    public = Workspace.at(str(tmp_path / "public"))
+    shutil.copytree(tmp_path / "workspace", tmp_path / "public")
+    for label, other in (("even", "one"), ("odd", "two")):
+        shutil.copytree(photos / label, tmp_path / "pictures" / other)
+    pictures = ingest(str(tmp_path / "pictures"), workspace)
+    catalog.register_dataset(workspace, "pictures", pictures)
+    team = Workspace.at(str(tmp_path / "team"))
+    catalog.register_dataset(team, "pictures", ingest(str(tmp_path / "pictures"), team))
+
+    def asked(dataset, *places, **more):
+        request = request_cache(**{**ASKED, "dataset": dataset}, workspaces=places, **more)
+        cache = request.wait()
+        assert (request.work, cache.id) == (None, caches[0].id)
+        return request.located, cache.dataset
+
+    located, shown = asked("pictures", team, public)  # nothing can be registered there
+    assert (located.workspace, located.entry.name) == (public, "photos-toy")
+    assert set(shown.table(["label"])["label"].to_pylist()) == {"one", "two"}
+    for _ in range(2):  # registered once, without computing anything
+        located, shown = asked("pictures", workspace, name="pictures-toy")
+        assert (located.entry.reference, shown.id) == ("pictures-toy@1", pictures.id)
+    located, shown = asked("photos", workspace)
+    assert (located.entry.reference, shown.id) == ("photos-toy@1", dataset.id)
 
 
 def test_what_a_build_fails_with_is_raised_by_who_waits(photographed, tmp_path):
@@ -88,7 +121,7 @@ def test_the_version_of_the_dataset_that_was_asked_for_is_built(
     others = ingest(str(tmp_path / "others"), photographed)
     catalog.register_dataset(photographed, "photos", others)
     started = []
-    monkeypatch.setattr(requests, "_start", started.append)
+    monkeypatch.setattr(requests, "start", lambda job, cache: started.append(job))
     asked = [
         request_cache(**{**ASKED, "dataset": reference}, workspaces=photographed)
         for reference in ("photos@1", dataset.id, "photos")
@@ -113,10 +146,10 @@ class Run:
 @pytest.mark.parametrize("state", ["Failed", "Crashed", "Cancelled"])
 def test_a_flow_run_that_fails_is_an_error(photographed, monkeypatch, state):
     submitted = []
-    monkeypatch.setattr(requests.servers, "configured", lambda: "http://127.0.0.1:1/api")
-    monkeypatch.setattr(requests.servers, "check_answers", lambda address: None)
+    monkeypatch.setattr(requested_builds.servers, "configured", lambda: "http://127.0.0.1:1/api")
+    monkeypatch.setattr(requested_builds.servers, "check_answers", lambda address: None)
     monkeypatch.setattr(
-        "flows.tracked.submitting.submit", lambda job: submitted.append(job) or Run(state)
+        "flows.tracked.submitting.submit", lambda job, **_: submitted.append(job) or Run(state)
     )
     asked = request_cache(**ASKED, workspaces=photographed, dtype="float32")
     [job] = submitted
@@ -128,9 +161,9 @@ def test_a_flow_run_that_fails_is_an_error(photographed, monkeypatch, state):
 
 def test_a_flow_run_that_lasts_is_no_error(photographed, monkeypatch):
     run = Run("Running")
-    monkeypatch.setattr(requests.servers, "configured", lambda: "http://127.0.0.1:1/api")
-    monkeypatch.setattr(requests.servers, "check_answers", lambda address: None)
-    monkeypatch.setattr("flows.tracked.submitting.submit", lambda job: run)
+    monkeypatch.setattr(requested_builds.servers, "configured", lambda: "http://127.0.0.1:1/api")
+    monkeypatch.setattr(requested_builds.servers, "check_answers", lambda address: None)
+    monkeypatch.setattr("flows.tracked.submitting.submit", lambda job, **_: run)
     asked = flows.request_cache(**ASKED, workspaces=photographed)
     assert not asked.done()
     with pytest.raises(TimeoutError, match="gentle-otter"):
