@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import click
 
+from catalog.entries import EntryType
 from vfs_ops.errors import NotFoundError, QueryError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -52,6 +53,9 @@ class FigurePath(LocalPath):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
+kind_option = click.option(
+    "--kind", type=click.Choice(get_args(EntryType)), default="cache", show_default=True
+)
 track_option = click.option(
     "--track",
     is_flag=True,

@@ -11,14 +11,10 @@ import click
 import catalog
 from catalog.about import About, Licences, Status
 from catalog.entries import EntryType
-from flows.commands.options import json_option
+from flows.commands.options import json_option, kind_option
 from flows.commands.search import parse_condition
 from flows.console import counted, printable, say, size, write_json, write_table
 from vfs_ops.store.workspace import Workspace
-
-kind_option = click.option(
-    "--kind", type=click.Choice(get_args(EntryType)), default="cache", show_default=True
-)
 
 _LICENCES = ("images", "weights", "features")
 _SHOWN = ("type", "name", "version", "status", "model", "layer", "dataset", "images", "owner")

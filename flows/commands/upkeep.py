@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from flows.commands.options import json_option, track_option
+from catalog.entries import EntryType
+from flows.commands.options import json_option, kind_option, track_option
 from flows.console import counted, say, size, write_json, write_table
 from flows.console_watcher import console_watcher
 from flows.jobs.mirroring import MirrorJob
@@ -15,9 +16,10 @@ from vfs_ops.store.workspace import Workspace
 
 
 @click.command()
-@click.argument("cache")
-@click.option("--from", "source", help="Workspace that has the cache; it is copied to this one.")
-@click.option("--to", "target", help="Workspace that shall have the cache of this one.")
+@click.argument("name")
+@kind_option
+@click.option("--from", "source", help="Workspace that has NAME; it is copied to this one.")
+@click.option("--to", "target", help="Workspace that shall have NAME of this one.")
 @click.option("--without-previews", is_flag=True, help="Leave out the previews of the images.")
 @click.option("--repair", is_flag=True, help="Read again what is there; replace what is damaged.")
 @track_option
@@ -25,7 +27,8 @@ from vfs_ops.store.workspace import Workspace
 @click.pass_obj
 def mirror(
     workspace: Workspace,
-    cache: str,
+    name: str,
+    kind: EntryType,
     source: str | None,
     target: str | None,
     without_previews: bool,
@@ -33,16 +36,18 @@ def mirror(
     track: bool,
     as_json: bool,
 ) -> None:
-    """Copy CACHE with its dataset and entries --from or --to another workspace.
+    """Copy cache NAME with its dataset and entries --from or --to another workspace.
 
-    What is copied is checked by its digests; run again, it goes on where it stopped.
+    With --kind dataset, a dataset alone, as to build caches of it there. What is copied is checked
+    by its digests; run again, it goes on where it stopped.
     """
     if (source is None) == (target is None):
         raise InputError("give the other workspace as either --from URL or --to URL")
     job = MirrorJob(
         workspace=Workspace.at(source).url if source else workspace.url,
         target=Workspace.at(target).url if target else workspace.url,
-        cache=cache,
+        name=name,
+        kind=kind,
         previews=not without_previews,
         repair=repair,
     )
@@ -52,7 +57,7 @@ def mirror(
         write_json(mirrored.entry.document())
         return
     say(
-        f"cache {mirrored.entry.name} is in {job.target}: "
+        f"{kind} {mirrored.entry.name} is in {job.target}: "
         f"{counted(mirrored.copied_objects, 'object')} copied ({size(mirrored.copied_bytes)}), "
         f"{mirrored.kept_objects} there before"
     )

@@ -1,9 +1,9 @@
-"""The job `mirror_cache`: a cache, its dataset and their entries, from one workspace to another."""
+"""The job `mirror_cache`: a cache with its dataset, or a dataset alone, to another workspace."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import catalog
 from catalog import Entry
@@ -20,7 +20,7 @@ class Mirrored:
     """What is in the other workspace now."""
 
     entry: Entry
-    """Of the cache, there."""
+    """Of what was asked for, there."""
     copied_objects: int
     copied_bytes: int
     kept_objects: int
@@ -29,14 +29,16 @@ class Mirrored:
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorJob(Job):
-    """Copy a cache with its dataset and entries to another workspace, verified by digests."""
+    """Copy a cache with its dataset and entries, or a dataset, to another workspace, verified."""
 
     workspace: str
-    """URL of the workspace that has the cache."""
+    """URL of the workspace that has it."""
     target: str
     """URL of the workspace that shall have it."""
-    cache: str
-    """Name or id of the cache in the catalog."""
+    name: str
+    """Name or id of it in the catalog."""
+    kind: Literal["cache", "dataset"] = "cache"
+    """``dataset`` for a dataset alone; a cache comes with its own."""
     previews: bool = True
     """False to leave out the previews of images that may not be republished."""
     repair: bool = False
@@ -54,26 +56,10 @@ class MirrorJob(Job):
         AccessError, StorageFullError, UnavailableError, StorageError
             As the storages answer.
         """
-        from vfs_ops.sharing.mirroring import mirror_cache, mirror_dataset
-
         watcher = watcher or Watcher()
         source, target = Workspace.at(self.workspace), Workspace.at(self.target)
-        entry = watcher.stage("find", lambda: _find(source, target, self.cache))
-        dataset_id = entry.facts["dataset"]["id"]
-        reports: list[MirrorReport] = watcher.stage(
-            "mirror",
-            lambda: [
-                copy(
-                    source,
-                    target,
-                    identity,
-                    previews=self.previews,
-                    repair=self.repair,
-                    progress=watcher.progress,
-                )
-                for copy, identity in ((mirror_cache, entry.id), (mirror_dataset, dataset_id))
-            ],
-        )
+        entry = watcher.stage("find", lambda: self._find(source, target))
+        reports = watcher.stage("mirror", lambda: self._copy(source, target, entry, watcher))
         copies = watcher.stage("register", lambda: catalog.copy_entries(source, target, entry))
         for notice in copies.notices:
             watcher.note(notice)
@@ -84,9 +70,27 @@ class MirrorJob(Job):
             max(report.kept_objects for report in reports),
         )
 
+    def _find(self, source: Workspace, target: Workspace) -> Entry:
+        """Find the entry, and refuse before anything is copied what could not be registered."""
+        entry = catalog.find(source, self.name, self.kind)
+        catalog.check_copies(source, target, entry)
+        return entry
 
-def _find(source: Workspace, target: Workspace, cache: str) -> Entry:
-    """Find the entry, and refuse before anything is copied what could not be registered."""
-    entry = catalog.find(source, cache, "cache")
-    catalog.check_copies(source, target, entry)
-    return entry
+    def _copy(
+        self, source: Workspace, target: Workspace, entry: Entry, watcher: Watcher
+    ) -> list[MirrorReport]:
+        from vfs_ops.sharing.mirroring import mirror_cache, mirror_dataset
+
+        _, dataset_id = entry.meaning
+        copied = [(mirror_cache, entry.id)] if entry.type == "cache" else []
+        return [
+            copy(
+                source,
+                target,
+                identity,
+                previews=self.previews,
+                repair=self.repair,
+                progress=watcher.progress,
+            )
+            for copy, identity in (*copied, (mirror_dataset, dataset_id))
+        ]

@@ -81,7 +81,7 @@ def _as_flow(name: str, job_type: type[Job], run_name: str) -> Flow[..., Any]:
 ingest_dataset: Final = _as_flow("ingest_dataset", IngestJob, "ingest {name}")
 build_caches: Final = _as_flow("build_caches", BuildJob, "build {dataset}")
 verify_cache: Final = _as_flow("verify_cache", VerifyJob, "verify {cache}")
-mirror_cache: Final = _as_flow("mirror_cache", MirrorJob, "mirror {cache}")
+mirror_cache: Final = _as_flow("mirror_cache", MirrorJob, "mirror {name}")
 prune_workspace: Final = _as_flow("prune_workspace", PruneJob, "prune {workspace}")
 search_batch: Final = _as_flow("search_batch", SearchJob, "search {caches}")
 

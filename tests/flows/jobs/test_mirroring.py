@@ -8,7 +8,7 @@ from vfs_ops.store.workspace import Workspace
 def test_a_mirrored_cache_has_its_entries(built, tmp_path):
     target = Workspace.at(str(tmp_path / "other"))
     [entry] = catalog.list_entries(built, "cache")
-    job = MirrorJob(workspace=built.url, target=target.url, cache=entry.name)
+    job = MirrorJob(workspace=built.url, target=target.url, name=entry.name)
     mirrored = job.run()
     assert (mirrored.entry.id, mirrored.entry.facts) == (entry.id, entry.facts)
     assert mirrored.entry.built == entry.built
@@ -27,7 +27,7 @@ def test_what_is_deprecated_is_deprecated_there_too(caches, tmp_path):
     catalog.deprecate(source, "cache", "old", reason="wrong crop", successor="new")
 
     def mirror(name):
-        MirrorJob(workspace=source.url, target=target.url, cache=name).run()
+        MirrorJob(workspace=source.url, target=target.url, name=name).run()
         return catalog.locate(target, "old", "cache").deprecation
 
     said = mirror("old")
@@ -48,5 +48,11 @@ def test_the_command_mirrors_from_and_to(vfs, built, tmp_path):
     assert code == 0, err
     assert "copied" in err
     assert catalog.find(Workspace.at(str(tmp_path / "c")), entry.name).id == entry.id
+    other = Workspace.at(str(tmp_path / "d"))
+    code, _, err = vfs("mirror", "photos", "--kind", "dataset", "--to", other.url)
+    assert code == 0, err
+    assert "dataset photos is in" in err
+    assert [each.type for each in catalog.list_entries(other)] == ["dataset"]
+    assert catalog.open_dataset(other, "photos").preview(0)
     for wrong in ([], ["--from", "a", "--to", "b"]):
         assert vfs("mirror", entry.name, *wrong)[0] == 2
