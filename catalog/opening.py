@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from catalog.lookup import Workspaces, as_workspaces, locate
@@ -48,9 +47,15 @@ def opening_lines(reference: str, url: str) -> str:
     cache = catalog.open("photos-resnet50-layer4@2", workspace)
     """
     return (
-        f"import catalog\nworkspace = {json.dumps(url)}\n"
-        f"cache = catalog.open({json.dumps(reference)}, workspace)"
+        f"import catalog\nworkspace = {_literal(url)}\n"
+        f"cache = catalog.open({_literal(reference)}, workspace)"
     )
+
+
+def _literal(text: str) -> str:
+    """Return text as Python writes it, in double quotes; what cannot be seen is escaped."""
+    in_single = repr(f'"{text}')[2:-1]  # text that holds a double quote is put in single ones
+    return '"' + in_single.replace("\\'", "'").replace('"', '\\"') + '"'
 
 
 def open_reference(reference: str, workspaces: Workspaces | None = None) -> Cache:
