@@ -15,8 +15,9 @@ from vfs_ops.progress import Progress
 from vfs_ops.sharing.unused import is_claimed
 from vfs_ops.store.workspace import Workspace
 
-LEFT_TO_DEPLOYMENT: Final = ("images", "device", "cluster", "workers", "threads")
-"""Fields of a `BuildJob` that say where the work is done and change nothing of what is made."""
+LEFT_TO_DEPLOYMENT: Final = ("images", "device", "cluster", "workers", "threads", "check")
+"""Fields of a `BuildJob` that say where and how the work is done, and change nothing of what is
+made."""
 
 _FAILED: Final = ("Failed", "Crashed", "Cancelled", "TimedOut")
 """Final states of a flow run that made no cache."""
