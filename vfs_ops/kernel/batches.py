@@ -11,6 +11,7 @@ and low in [-127, 127] and one step per column.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern
+from vfs_ops.kernel.taps import Taps
 
 LOW_STEPS: Final = 256
 """A step of the high part in steps of the low part."""
@@ -65,6 +67,11 @@ class Group:
     def size(self) -> int:
         """How many columns its queries have in all."""
         return len(self.cells) * len(self.queries)
+
+    @property
+    def taps(self) -> int:
+        """How many products of a cell and a column its windows need."""
+        return self.size * math.prod(self.offsets)
 
     @property
     def windows(self) -> Iterator[tuple[int, int]]:
@@ -175,6 +182,12 @@ class Batch:
         if len(self) == 1:
             return (self,)
         return tuple(Batch.of([pattern], self.grid) for pattern in self.patterns)
+
+    @cached_property
+    def taps(self) -> tuple[tuple[tuple[Group, ...], Taps], ...]:
+        """Groups that are computed together, and how; all of them."""
+        together = [*(bundle.groups for bundle in self.bundles), *((one,) for one in self.direct)]
+        return tuple((groups, Taps.of(groups, self.grid)) for groups in together)
 
     @property
     def columns(self) -> torch.Tensor:

@@ -1,12 +1,18 @@
 """The fast pass in float32: scores every window of stored feature maps, within a proven bound.
 
+On a processor the sums of products come from a compiled loop (`vfs_ops.kernel.compiled`), on a GPU,
+and where the loop does not fit, from torch.
+
 The bound. Let v = m·q / |m·q|, so that |v| = 1, and u = m·v. The exact score of a window s is
 ⟨u, s⟩ / |m·s|. The pass rounds u to float32 and adds up float32 products in whatever order the
 library likes. With unit roundoff 2⁻²⁴ and γₙ = n·2⁻²⁴ / (1 - n·2⁻²⁴), a sum in which no product
 meets more than n roundings differs by at most γₙ·Σ|uᵢsᵢ| (Higham, Accuracy and Stability of
 Numerical Algorithms, 2nd ed., section 3.1), and Σ|uᵢsᵢ| = Σ|vᵢ|·|mᵢsᵢ| ≤ |m·s| by Cauchy and
-Schwarz. So the numerator is off by at most γₙ of the denominator, with n the channels that are
-multiplied in one go, plus the sums of these that are added up, plus one for u.
+Schwarz. So the numerator is off by at most γₙ of the denominator. In torch's products n is the
+channels that are multiplied in one go, plus the sums of these that are added up, plus one for u.
+The compiled loop adds all products of a window to as many sums as registers have room for
+(`vfs_ops.kernel.taps.LANES`), one after the other, and these together: n is their share of the
+products, plus their number, plus one. The larger one holds for both.
 
 The inverse of the denominator is computed in float64 from squared norms that were rounded to
 float32 once, and rounded to float32; it is multiplied, and ε is added, with one rounding each:
@@ -26,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -34,10 +40,16 @@ from numpy.typing import NDArray
 
 from vfs_ops.kernel.batches import COLUMNS_AT_ONCE, Batch, Group
 from vfs_ops.kernel.blocks import Scratch
+from vfs_ops.kernel.taps import LANES
 from vfs_ops.kernel.windows import WindowNorms, add_products
+
+if TYPE_CHECKING:
+    from vfs_ops.kernel.compiled import Registers
 
 _BLOCK_BYTES: Final = 6 << 20
 """Of float32 features at once."""
+_RESULT_BYTES: Final = 1 << 20
+"""Of sums of windows and norms of cells at once, where features are not converted in passes."""
 _SIDEWAYS_COLUMNS: Final = 64
 """With as many columns, each column's products lie together: the product takes longer, and adding
 up takes much less."""
@@ -54,7 +66,8 @@ def float_errors(batch: Batch, rounding: float) -> NDArray[np.float64]:
         if group.direct:
             high, wide = group.box
             length, sums = wide * batch.channels, high
-        terms = length + sums + 8
+        compiled = -(-len(group.cells) * batch.channels // LANES[0]) + LANES[-1]
+        terms = max(length + sums, compiled) + 8
         for query, mask in zip(group.queries.tolist(), group.masks, strict=True):
             lightest = math.sqrt(min(batch.masks[mask]))
             errors[query] = (
@@ -113,11 +126,16 @@ def float_scores(
         Float32, shape (query of the group, offset y, offset x, row of the part); valid until the
         next is asked for.
     """
-    at_once = _rows_at_once(features[0].numel())
+    held = loop_registers(features)
+    at_once = _rows_at_once(features[0].numel()) if held is None else _rows_compiled(batch)
     for start in range(0, len(rows), at_once):
         part = slice(start, min(start + at_once, len(rows)))
-        stored = _chosen(features, rows[part])
         divide = WindowNorms(batch, _chosen(norms, rows[part]).permute(1, 2, 0).double())
+        if held is not None:
+            for group, sums in _compiled_sums(batch, features, rows[part], held, scratch):
+                yield group, part, divide.divide(group, sums)
+            continue
+        stored = _chosen(features, rows[part])
         if batch.bundles:
             for group, sums in _cell_products(batch, stored, scratch):
                 yield group, part, divide.divide(group, sums)
@@ -142,12 +160,55 @@ def _rows_at_once(values: int) -> int:
     return max(1, _BLOCK_BYTES // (4 * values))
 
 
+def _rows_compiled(batch: Batch) -> int:
+    """Return how many rows the compiled loop is given: so many that results stay in the cache."""
+    cells, sums = math.prod(batch.grid), max(taps.sums for _, taps in batch.taps)
+    return max(1, _RESULT_BYTES // (8 * cells + 4 * sums))
+
+
 def _chosen(tensor: torch.Tensor, rows: NDArray[np.intp]) -> torch.Tensor:
     """Return some rows; a view where they follow each other."""
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows):
         return tensor[first : last + 1]
     return tensor.index_select(0, torch.from_numpy(rows).to(tensor.device))
+
+
+def loop_registers(features: torch.Tensor) -> Registers | None:
+    """Return how the compiled loop scores a block; None where torch does, as on a GPU.
+
+    The loop takes processors that convert float16, and channels that fill registers.
+    """
+    on_processor = features.device.type == "cpu" and features.is_contiguous()
+    if not on_processor or features.dtype not in (torch.float16, torch.float32):
+        return None
+    from vfs_ops.kernel.compiled import registers
+
+    held = registers()
+    return held if held is not None and features.shape[3] % held.lanes == 0 else None
+
+
+def _compiled_sums(
+    batch: Batch,
+    features: torch.Tensor,
+    rows: NDArray[np.intp],
+    held: Registers,
+    scratch: Scratch,
+) -> Iterator[tuple[Group, torch.Tensor]]:
+    """Add up the products of each window, of some rows of a block as it is stored."""
+    from vfs_ops.kernel.compiled import add_up, scratch_values
+
+    stored = features.numpy()
+    for groups, taps in batch.taps:
+        room = scratch.take("lanes", (scratch_values(taps, held),), torch.float32)
+        sums = scratch.take("sums", (taps.sums, len(rows)), torch.float32)
+        add_up(stored, rows, taps, held, room.numpy(), sums.numpy())
+        start = 0
+        for group in groups:
+            shape = (len(group.queries), *group.offsets, len(rows))
+            end = start + math.prod(shape[:3])
+            yield group, sums[start:end].view(shape)
+            start = end
 
 
 def _cell_products(

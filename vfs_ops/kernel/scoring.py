@@ -27,6 +27,7 @@ from vfs_ops.kernel.float_pass import (
     float_errors,
     float_pass_bytes,
     float_scores,
+    loop_registers,
     rounding_of_factors,
 )
 from vfs_ops.kernel.spreading import spread
@@ -35,6 +36,10 @@ from vfs_ops.kernel.windows import best_two
 
 _COMPACT_SHARE: Final = 0.25
 """Of a block's rows: where fewer may be hits, these alone are scored, from the stored values."""
+
+_MANY_TAPS: Final = 80
+"""Products of a cell, on average, from which on the compact form takes less than the compiled loop
+over stored values, direct groups apart, which the loop always takes less for."""
 
 
 def best_of_parts(
@@ -205,11 +210,19 @@ def _propose(batch: Batch, part: Part, rounding: float, bounds: Proposed, scratc
     """Score all windows of a part fast."""
     allowed = part.allowed_to(len(batch))
     needed = np.asarray(allowed.any(axis=0))
-    if part.block.tiles and needed.mean() >= _COMPACT_SHARE:
+    if part.block.tiles and needed.mean() >= _COMPACT_SHARE and _compact_is_faster(batch, part):
         _propose_compact(batch, part.block, needed, bounds, scratch)
     else:
         _propose_float(batch, part.block, np.flatnonzero(needed), rounding, bounds, scratch)
     bounds.highest[~allowed] = -np.inf
+
+
+def _compact_is_faster(batch: Batch, part: Part) -> bool:
+    """Tell which pass takes less, where a block has a compact form."""
+    if loop_registers(part.block.features) is None:
+        return True
+    taps = sum(group.taps for group in batch.groups if not group.direct)
+    return taps > _MANY_TAPS * math.prod(batch.grid)
 
 
 def _propose_float(

@@ -27,18 +27,20 @@ def errors_of(features: np.ndarray, patterns: list[Pattern]) -> list[tuple[float
     return list(zip(largest.tolist(), bounds.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("narrow", [16, 1000])
+@pytest.mark.parametrize("way", ["compiled", "by cells", "by windows"])
 @pytest.mark.parametrize("scale", [1e-14, 1.0, 1e17])
 @pytest.mark.parametrize(("size", "channels"), [((3, 3), 512), ((5, 5), 7), ((1, 1), 2048)])
 def test_the_pass_keeps_its_bound(
-    narrow: int,
+    way: str,
     scale: float,
     size: tuple[int, int],
     channels: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batches, "_NARROW_COLUMNS", narrow)
+    monkeypatch.setattr(batches, "_NARROW_COLUMNS", 1000 if way == "by windows" else 16)
     monkeypatch.setattr(float_pass, "_BLOCK_BYTES", 1 << 18)
+    if way != "compiled":
+        monkeypatch.setattr(float_pass, "loop_registers", lambda features: None)
     rng = np.random.default_rng(0)
     features = (np.abs(rng.standard_normal((40, 5, 5, channels))) * scale).astype(np.float32)
     features[3] = 0

@@ -29,12 +29,23 @@ from vfs_ops.kernel.exact import Pattern, exact_scores
 from vfs_ops.kernel.scoring import all_scores, best_of_parts, best_scores
 from vfs_ops.kernel.topk import Best, best_of
 
-FORMS = ["stored", "compact"]
+FORMS = ["stored", "compact", "torch"]
+"""Stored values, by the compiled loop where channels fill registers; the compact form, or torch,
+for every query."""
+
+
+@pytest.fixture(autouse=True)
+def one_pass(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the form of a test's blocks choose the pass, not what is faster."""
+    monkeypatch.setattr(scoring, "_MANY_TAPS", -1)
+    if request.node.name.partition("[")[2].startswith("torch"):
+        monkeypatch.setattr(float_pass, "loop_registers", lambda features: None)
 
 
 def cut_small(patch: pytest.MonkeyPatch) -> None:
     """Make products, tiles and steps so small that few images need several of each."""
     patch.setattr(float_pass, "_BLOCK_BYTES", 1024)
+    patch.setattr(float_pass, "_RESULT_BYTES", 1024)
     patch.setattr(float_pass, "_SIDEWAYS_COLUMNS", 5)
     patch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", 5)
     patch.setattr(compact, "_CELLS_AT_ONCE", 16)
@@ -46,9 +57,9 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(candidates, "_VALUES_AT_ONCE", 16)
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("narrow", [0, 1000])
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=40, deadline=None)
 @given(problem=problems())
 def test_hits_are_those_of_a_triple_loop(form: str, narrow: int, problem: dict[str, Any]) -> None:
     features, queries = problem["features"], problem["queries"]
@@ -281,8 +292,9 @@ def test_buffers_are_used_again(form: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("size", [1, 3, 6, 7])
 @pytest.mark.parametrize("queries", [1, 3, 40])
+@pytest.mark.parametrize("form", ["torch", "stored"])
 def test_buffers_take_no_more_than_is_promised(
-    queries: int, size: int, monkeypatch: pytest.MonkeyPatch
+    form: str, queries: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spreading._of_worker, "alone", True)  # one thread
     monkeypatch.setattr(float_pass, "_BLOCK_BYTES", 1 << 20)
@@ -299,7 +311,8 @@ def test_buffers_take_no_more_than_is_promised(
         best_of_parts(Batch.of(patterns, (7, 7)), parts, 5, scratch=scratch)
         taken.append(scratch.nbytes)
     promised = scoring.scratch_bytes((7, 7), 64, queries)
-    assert max(taken) <= promised < 12 * min(taken)
+    assert max(taken) <= promised
+    assert form != "torch" or promised < 12 * min(taken)
 
 
 def count_windows(patch: pytest.MonkeyPatch, scored: list[int]) -> None:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vfs_ops.kernel.batches import Batch
+from vfs_ops.kernel.compiled import Registers, add_up, registers, scratch_values
+from vfs_ops.kernel.exact import Pattern
+from vfs_ops.kernel.taps import TAPS
+
+WIDTHS = [Registers(8, 2), Registers(16, 4)]
+
+
+def queries(rng: np.random.Generator, channels: int) -> list[Pattern]:
+    """Return queries of several shapes, two of one, and one with a hole."""
+    patterns = [
+        Pattern.of(rng.random(size).astype(np.float32), rng.standard_normal((*size, channels)))
+        for size in [(3, 3), (3, 3), (1, 1), (4, 5), (2, 1)]
+    ]
+    hole = np.array([[1, 0], [0.5, 0.25]], np.float32)
+    return [*patterns, Pattern.of(hole, rng.standard_normal((2, 2, channels)))]
+
+
+def sums_of_windows(pattern: Pattern, features: np.ndarray) -> np.ndarray:
+    """Add up the products of all windows in float64, shape (window, image)."""
+    down, across = pattern.offsets(features.shape[1:3])
+    sums = np.zeros((down, across, len(features)))
+    for (y, x), column in zip(pattern.cells, pattern.products, strict=True):
+        cells = features[:, y : y + down, x : x + across].astype(np.float64)
+        sums += (cells @ column).transpose(1, 2, 0)
+    return sums.reshape(-1, len(features))
+
+
+@pytest.mark.skipif(registers() is None, reason="this processor does not convert float16")
+@pytest.mark.parametrize("held", WIDTHS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("images", [1, 3, 11])
+def test_sums_of_all_windows(held: Registers, dtype: type, images: int) -> None:
+    if held.lanes > registers().lanes:
+        pytest.skip("this processor has shorter registers")
+    rng = np.random.default_rng(images)
+    features = rng.standard_normal((images + 2, 4, 5, 48)).astype(dtype)
+    features[0, 0, 0, 0] = 2.0**-24  # below float16's normal range
+    rows = rng.permutation(images + 2)[:images]
+    patterns = queries(rng, 48)
+    batch = Batch.of(patterns, (4, 5))
+    found = 0
+    for groups, taps in batch.taps:
+        scratch = np.full(scratch_values(taps, held), np.nan, np.float32)
+        sums = np.full((taps.sums, images), np.nan, np.float32)
+        add_up(features, rows, taps, held, scratch, sums)
+        start = 0
+        for number in np.concatenate([group.queries for group in groups]):
+            expected = sums_of_windows(patterns[number], features[rows])
+            np.testing.assert_allclose(sums[start : start + len(expected)], expected, atol=1e-5)
+            start += len(expected)
+            found += 1
+        assert start == taps.sums
+    assert found == len(patterns)
+
+
+def test_only_products_that_a_window_needs_are_computed() -> None:
+    pattern = Pattern.of(np.ones((3, 3), np.float32), np.ones((3, 3, 16), np.float32))
+    [(_, taps)] = Batch.of([pattern], (7, 7)).taps
+    assert len(taps.table) == 25 * 9
+    assert taps.pieces[:, 1].sum() == 25 * 9
+    assert taps.pieces[:, 1].max() <= TAPS
+    assert (np.diff(taps.pieces[:, 0]) >= 0).all()
+    np.testing.assert_array_equal(
+        taps.pieces[:, 2], np.cumsum(taps.pieces[:, 1]) - taps.pieces[:, 1]
+    )
+    assert len(np.unique(taps.table, axis=0)) == len(taps.table)
