@@ -69,7 +69,7 @@ def resident_bytes(cache: Cache) -> int:
 
     cells = cache.grid[0] * cache.grid[1]
     compact = compact_bytes(cache.plan.images, cells, cache.channels)
-    return _stored_bytes(cache) + compact + cache.dataset.manifest.size
+    return _stored_bytes(cache) + compact + cache.dataset.manifest.loaded_bytes
 
 
 def load(cache: Cache, progress: ProgressCallback, device: str | None = None) -> Cache:
@@ -124,7 +124,9 @@ def load(cache: Cache, progress: ProgressCallback, device: str | None = None) ->
     finally:
         pool.shutdown(cancel_futures=True)
     dataset = replace(cache.dataset, manifest=cache.dataset.manifest.loaded())
-    return replace(cache, source=ResidentShards(shards, str(chosen)), dataset=dataset)
+    receipts = tuple(cache.receipts)  # made once
+    source = ResidentShards(shards, str(chosen))
+    return replace(cache, receipts=receipts, source=source, dataset=dataset)
 
 
 def _stored_bytes(cache: Cache) -> int:
@@ -139,7 +141,7 @@ def _check_room(cache: Cache, device: torch.device) -> None:
         import torch
 
         stored = _stored_bytes(cache)
-        needed["memory"] = stored + cache.dataset.manifest.size, needed["memory"][1]
+        needed["memory"] = stored + cache.dataset.manifest.loaded_bytes, needed["memory"][1]
         needed[f"the memory of {device}"] = stored, int(torch.cuda.mem_get_info(device)[0])
     elif device.type != "cpu":
         raise QueryError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -48,6 +49,9 @@ LEAST: Final = {
 }
 """Lowest values of numbers that are checked when they are read; previews check their own."""
 
+HELD_BYTES: Final = 2**28
+"""Of a manifest in memory that is held decoded; a larger one is held as its file."""
+
 RESERVED: Final = frozenset(OWN_COLUMNS.names) | {OFFSET_COLUMN.name}
 
 
@@ -62,12 +66,31 @@ class Manifest:
     footer: pq.FileMetaData
     content: bytes | None = None
     """The whole file, if it is held in memory."""
+    table: pa.Table | None = None
+    """All rows, if they are."""
 
     def loaded(self) -> Manifest:
-        """Return this manifest with the whole file in memory, so that rows cost no request."""
-        return replace(self, content=self.workspace.read(self.key))
+        """Return this manifest in memory, so that rows cost no request.
+
+        It is held decoded, and rows cost no time either, unless that takes more than `HELD_BYTES`.
+        """
+        whole = replace(self, content=self.workspace.read(self.key))
+        tables, left = [self.schema.empty_table()], HELD_BYTES
+        for group in range(self.footer.num_row_groups):
+            tables.append(whole._read([group], self.schema.names))
+            left -= tables[-1].nbytes
+            if left < 0:
+                return whole
+        return replace(self, table=pa.concat_tables(tables).combine_chunks())
 
     @property
+    def loaded_bytes(self) -> int:
+        """Bytes that `loaded` takes, about: the file, and what it says that it decodes to."""
+        groups = range(self.footer.num_row_groups)
+        claimed = sum(self.footer.row_group(group).total_byte_size for group in groups)
+        return self.size + min(claimed, HELD_BYTES)
+
+    @cached_property
     def schema(self) -> pa.Schema:
         """The columns and their types."""
         return self.footer.schema.to_arrow_schema()
@@ -80,6 +103,8 @@ class Manifest:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read all rows of some columns, in the order asked for; of all columns if None."""
         names = self._check_columns(columns)
+        if self.table is not None:
+            return self.table.select(names)
         return self._read(range(self.footer.num_row_groups), names)
 
     def take(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
@@ -90,6 +115,8 @@ class Manifest:
             raise InputError(
                 f"rows {wanted.min()} to {wanted.max()} were asked for; expected 0 to {count - 1}"
             )
+        if self.table is not None:
+            return self.table.select(names).take(pa.array(wanted))
         sizes = [self.footer.row_group(i).num_rows for i in range(self.footer.num_row_groups)]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         groups = np.searchsorted(starts, wanted, side="right") - 1

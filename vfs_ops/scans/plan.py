@@ -94,16 +94,21 @@ class ScanPlan:
         """How many shards are read in ranges."""
         return sum(not task.whole for task in self.tasks)
 
-    def count_compared(self, rows: NDArray[np.int64]) -> int:
-        """Return how many of some rows of the dataset, ascending, are compared."""
-        count = 0
-        for task in self.tasks if len(rows) else ():
-            receipt = task.receipt
-            here = rows[slice(*np.searchsorted(rows, [receipt.start, receipt.stop]))]
-            invalid = [row for row, _ in receipt.invalid]
-            here = here[~np.isin(here, invalid)] - receipt.start
-            count += len(here) if task.wanted is None else int(np.isin(here, task.wanted).sum())
-        return count
+    def is_compared(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which of some rows of the dataset, in any order, are compared; shape (row,)."""
+        tasks = sorted(self.tasks, key=lambda task: task.receipt.start)
+        starts = np.array([task.receipt.start for task in tasks])
+        at = np.searchsorted(starts, rows, side="right") - 1
+        compared = np.zeros(len(rows), np.bool_)
+        for number in np.unique(at[at >= 0]).tolist():
+            task, places = tasks[number], np.flatnonzero(at == number)
+            invalid = [row for row, _ in task.receipt.invalid]
+            here, size = rows[places] - task.receipt.start, task.receipt.stop - task.receipt.start
+            allowed = (here < size) & ~np.isin(rows[places], invalid)
+            if task.wanted is not None:
+                allowed &= np.isin(here, task.wanted)
+            compared[places] = allowed
+        return compared
 
     def __repr__(self) -> str:
         gone = f", {len(self.missing)} shards missing" if self.missing else ""

@@ -195,7 +195,8 @@ def search_iter(
             queries=questions.queries,
         )
     )
-    left_out = [plan.count_compared(rows) for rows in own]
+    owner = np.repeat(np.arange(count), [len(rows) for rows in own])
+    left_out = np.bincount(owner[plan.is_compared(np.concatenate(own))], minlength=count).tolist()
     if max(left_out) == plan.images:
         raise QueryError(
             f"no image is left to search for query {int(np.argmax(left_out))}: the filter leaves "

@@ -49,7 +49,7 @@ def test_a_second_query_pays_for_no_request(cache: Cache) -> None:
 def test_memory_that_is_needed_is_what_is_held(cache: Cache) -> None:
     held = cache.load().source
     assert isinstance(held, ResidentShards)
-    assert held.nbytes + cache.dataset.manifest.size == resident_bytes(cache)
+    assert held.nbytes + cache.dataset.manifest.loaded_bytes == resident_bytes(cache)
     assert "4 shards" in repr(held)
 
 

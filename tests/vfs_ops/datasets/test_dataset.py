@@ -115,8 +115,20 @@ def test_few_rows_read_few_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Workspace, "read", counting)
     monkeypatch.setattr("vfs_ops.store.ranged.BUFFER_BYTES", 4096)
-    assert manifest.take([1234, 2]).num_rows == 2
+    expected = manifest.take([1234, 2])
+    assert expected.num_rows == 2
     assert sum(read) < manifest.size / 5
+    table = manifest.read(["uri", "width"])
+    for bound in (1 << 28, 1 << 10):  # decoded, and as the file
+        monkeypatch.setattr(manifests, "HELD_BYTES", bound)
+        loaded = manifest.loaded()
+        assert (loaded.table is None) == (bound < loaded.size)
+        read.clear()
+        assert loaded.take([1234, 2]).equals(expected)
+        assert loaded.read(["uri", "width"]).equals(table)
+        assert read == []
+        with pytest.raises(InputError, match="0 to 2999"):
+            loaded.take([3000])
 
 
 def test_digests_are_checked_against_the_images_id(mine: Dataset, workspace: Workspace) -> None:
