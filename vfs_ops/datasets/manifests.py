@@ -87,7 +87,7 @@ class Manifest:
     def loaded_bytes(self) -> int:
         """Bytes that `loaded` takes, about: the file, and what it says that it decodes to."""
         groups = range(self.footer.num_row_groups)
-        claimed = sum(self.footer.row_group(group).total_byte_size for group in groups)
+        claimed = sum(int(self.footer.row_group(group).total_byte_size) for group in groups)
         return self.size + min(claimed, HELD_BYTES)
 
     @cached_property

@@ -214,7 +214,7 @@ class SearchRun:
     def __next__(self) -> Partial:
         for result in next(self._results):
             self._best = [
-                best_of([best, found], self._k) if len(found) else best
+                best_of([best, found], self._k) if len(best) and len(found) else best or found
                 for best, found in zip(self._best, result.best, strict=True)
             ]
             self._ledger.add(result)

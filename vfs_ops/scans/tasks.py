@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfs_ops.caches.receipts import Receipt
 from vfs_ops.caches.shard_sources import ReadCost, Scratch, ShardArrays, ShardSource
 from vfs_ops.errors import IncompleteError
 from vfs_ops.kernel.batches import Batch
@@ -74,6 +73,10 @@ class Scorer:
         self._made_of = (job, *patterns)
         self._job = job
         self._batch = Batch.of([pattern for part in patterns for pattern in part], job.grid)
+        rows = np.concatenate(job.own)
+        order = np.argsort(rows)
+        self._own_rows = rows[order]
+        self._own_queries = np.repeat(np.arange(len(job.own)), [*map(len, job.own)])[order]
         self._of_thread = threading.local()
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         """What scores on this machine."""
@@ -174,12 +177,13 @@ class Scorer:
         if task.wanted is not None:
             allowed = allowed & np.isin(arrays.rows, task.wanted)
         count = int(allowed.sum())
-        own = [_within(rows, task.receipt) for rows in self._job.own]
-        if any(len(rows) for rows in own):
-            allowed = np.tile(allowed, (len(own), 1))
-            for number, rows in enumerate(own):
-                if len(rows):
-                    allowed[number] &= ~np.isin(images, rows)
+        own = slice(*np.searchsorted(self._own_rows, (task.receipt.start, task.receipt.stop)))
+        if own.start < own.stop:
+            allowed = np.tile(allowed, (len(self._job.own), 1))
+            queries, rows = self._own_queries[own], self._own_rows[own]
+            place = np.searchsorted(images, rows).clip(max=len(images) - 1)
+            here = images[place] == rows
+            allowed[queries[here], place[here]] = False
         groups = images if task.groups is None else task.groups[arrays.rows]
         block = arrays.block or Block.of(arrays.features, arrays.sq_norm, device=self.device)
         return Part(block, images, groups, allowed), count
@@ -190,11 +194,6 @@ class Scorer:
             self._of_thread.memory = Scratch(), Buffers()
         memory: tuple[Scratch, Buffers] = self._of_thread.memory
         return memory
-
-
-def _within(rows: NDArray[np.int64], receipt: Receipt) -> NDArray[np.int64]:
-    """Return which of ascending rows are of a shard."""
-    return rows[slice(*np.searchsorted(rows, (receipt.start, receipt.stop)))]
 
 
 class _Scored:

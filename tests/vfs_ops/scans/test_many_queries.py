@@ -82,6 +82,19 @@ def test_own_images_are_found_by_the_others(cache: Cache, queries: list[Query]) 
     assert [hits.image[0] for hits in with_own] == [0, 11, 22, 33]
 
 
+@pytest.mark.parametrize("rows", [{1, 2, 12, 13}, {0, 1, 11, 12, 22, 33, 40}])
+def test_own_images_alone_are_left_out_where_rows_are_chosen(
+    cache: Cache, queries: list[Query], rows: set[int]
+) -> None:
+    uris = cache.dataset.rows(sorted(rows), ["uri"])["uri"].to_pylist()
+    backwards = queries[::-1]
+    for searched in (cache, cache.load()):
+        answers = search(searched, queries=backwards, k=60, where=[("uri", "in", uris)])
+        for own, hits in zip((33, 22, 11, 0), answers, strict=True):
+            assert set(hits.image.tolist()) == rows - {own}
+            assert hits.provenance.images_searched == len(rows - {own})
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -8,6 +8,7 @@ from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import (
     IncompleteError,
 )
+from vfs_ops.scans.plan import plan_scan
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search
@@ -35,6 +36,8 @@ def test_a_partial_cache_is_searched_only_if_that_is_allowed(partial: Cache, que
     assert (found.complete, found.missing_shards, found.shards_read) == (False, 1, 3)
     assert "INCOMPLETE" in repr(hits)
     assert hits.to_xarray().attrs["complete"] == 0
+    plan = plan_scan(partial, allow_partial=True)
+    assert plan.is_compared(np.array([31, 33, 48])).tolist() == [True, False, True]
     with pytest.raises(IncompleteError, match="shard 2"):
         partial.feature_map(33)
     np.testing.assert_array_equal(partial.feature_map(50), partial.feature_maps(48, 60)[2])
