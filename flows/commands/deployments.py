@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -112,32 +111,13 @@ def _wanted(
     timezone: str | None,
     values: tuple[str, ...],
 ) -> list[Deployment]:
-    from flows.tracked.deployments import NAME, Deployment, all_flows
+    from flows.tracked.deployments import NAME, Deployment, all_flows, read_parameter
 
-    parameters = dict(_parameter(text) for text in values)
-    given = {"workspace": workspace.url, **parameters}
+    given: dict[str, Any] = {"workspace": workspace.url}
     if flow is None:
-        if cron or name or parameters:
+        if cron or name or values:
             raise InputError("--cron, --name and --set are for one flow; name it")
         return all_flows(given)
+    given |= dict(read_parameter(flow, text) for text in values)
     chosen = name or (NAME if cron is None else "scheduled")
     return [Deployment(flow, chosen, given, cron, timezone)]
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    """Read one --set; the value is JSON where it can be, else text.
-
-    Examples
-    --------
-    >>> _parameter("dataset=photos")
-    ('dataset', 'photos')
-    >>> _parameter("sample=8")
-    ('sample', 8)
-    """
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"--set {text[:80]!r} is no PARAMETER=VALUE, as dataset=photos")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, get_type_hints
 
 from prefect import serve
 from prefect.client.orchestration import get_client
@@ -16,6 +17,7 @@ from prefect.schedules import Cron
 from prefect.types.entrypoint import EntrypointType
 from pydantic import TypeAdapter, ValidationError
 
+from flows.jobs.job import Job
 from flows.privacy import VARIABLES
 from flows.tracked.definitions import FLOWS
 from vfs_ops.errors import InputError, NotFoundError
@@ -39,6 +41,38 @@ class Deployment:
     """When it runs by itself, as ``0 3 * * *``."""
     timezone: str | None = None
     """Of the cron schedule, as ``Europe/Berlin``; UTC by default."""
+
+
+def read_parameter(flow: str, text: str) -> tuple[str, Any]:
+    """Read one ``PARAMETER=VALUE`` of a command line.
+
+    Returns
+    -------
+    name, value
+        The value is what its JSON says where the parameter can be that, else the text itself: so
+        ``sample=8`` is a number, and ``dataset=2024`` a name.
+
+    Raises
+    ------
+    InputError
+        If it is malformed, or the flow has no such parameter.
+    NotFoundError
+        If there is no such flow.
+
+    Examples
+    --------
+    >>> read_parameter("verify_cache", "sample=8"), read_parameter("verify_cache", "cache=8")
+    (('sample', 8), ('cache', '8'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--set {text[:80]!r} is no PARAMETER=VALUE, as dataset=photos")
+    wanted = _type_of(flow, name)
+    try:
+        wanted.validate_json(value)
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def all_flows(parameters: Mapping[str, Any]) -> list[Deployment]:
@@ -97,18 +131,15 @@ def serve_here(deployments: Sequence[Deployment], limit: int | None) -> None:
 
 
 def _made(deployment: Deployment, pool: str | None = None) -> RunnerDeployment:
-    job_type = _JOBS.get(deployment.flow)
-    if job_type is None:
-        raise NotFoundError(
-            f"there is no flow {deployment.flow[:80]!r}; there are {', '.join(_JOBS)}"
-        )
+    job_type = _job_type(deployment.flow)
     flow = FLOWS[job_type]
-    known = flow.parameters.properties
-    for name in deployment.parameters:
-        if name not in known:
+    for name, value in deployment.parameters.items():
+        try:
+            _type_of(flow.name, name).validate_python(value)
+        except ValidationError as error:
             raise InputError(
-                f"{flow.name} has no parameter {name[:80]!r}; it has {', '.join(known)}"
-            )
+                f"parameter {name} of {flow.name} is {str(value)[:80]!r}: {_first_line(error)}"
+            ) from error
     schedule = None
     try:
         if deployment.cron is not None:
@@ -127,9 +158,24 @@ def _made(deployment: Deployment, pool: str | None = None) -> RunnerDeployment:
         raise InputError(f"{flow.name} cannot be scheduled so: {_first_line(error)}") from error
 
 
+def _job_type(flow: str) -> type[Job]:
+    if flow not in _JOBS:
+        raise NotFoundError(f"there is no flow {flow[:80]!r}; there are {', '.join(_JOBS)}")
+    return _JOBS[flow]
+
+
+def _type_of(flow: str, parameter: str) -> TypeAdapter[Any]:
+    known = get_type_hints(_job_type(flow))
+    names = [each.name for each in fields(_job_type(flow))]
+    if parameter not in names:
+        raise InputError(f"{flow} has no parameter {parameter[:80]!r}; it has {', '.join(names)}")
+    return TypeAdapter(known[parameter])
+
+
 def _first_line(error: ValueError) -> str:
     """Say in a line what is wrong; a validation error says it over several."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}" if place else first["msg"]
     return str(error).split("\n")[0]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from flows.commands.deployments import _parameter
 from vfs_ops.errors import InputError, NotFoundError, VfsError
 
 WORKSPACE = {"workspace": "file:///tmp/x"}
@@ -34,6 +33,13 @@ def deployments():
         ({"cron": "every day", "parameters": INGEST}, InputError, "every day"),
         ({"cron": "* * * * *", "timezone": "Moon", "parameters": INGEST}, InputError, "Moon"),
         ({"cron": "* * * * *", "parameters": {**INGEST, "tars": 7}}, InputError, "tars"),
+        ({"parameters": {"tars": 7}}, InputError, "parameter tars of ingest_dataset is '7'"),
+        ({"parameters": {"name": 2024}}, InputError, "parameter name .* valid string"),
+        (
+            {"flow": "build_caches", "parameters": {"extractors": [{"layers": ["a"]}]}},
+            InputError,
+            "extractors .* 0.model",
+        ),
     ],
 )
 def test_what_cannot_be_deployed_is_told_in_a_line(deployments, given, error, says):
@@ -53,13 +59,25 @@ def test_a_schedule_has_a_time_zone(deployments):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("a=text", "text"), ("a=3", 3), ('a=["x"]', ["x"]), ("a=b=c", "b=c"), ("a=", "")],
+    [
+        ("dataset=photos", "photos"),
+        ("dataset=2024", "2024"),
+        ("dataset=1e5", "1e5"),
+        ('dataset="quoted"', "quoted"),
+        ("dataset=a=b", "a=b"),
+        ("dataset=", ""),
+        ("source=true", "true"),
+        ("workers=3", 3),
+        ("workers=many", "many"),  # which is refused where it is used
+        ("tars=true", True),
+        ('extractors=[{"model": "m", "layers": ["1"]}]', [{"model": "m", "layers": ["1"]}]),
+    ],
 )
-def test_parameters_are_json_or_text(text, value):
-    assert _parameter(text) == ("a", value)
+def test_parameters_are_read_as_what_they_shall_be(deployments, text, value):
+    assert deployments.read_parameter("build_caches", text) == (text.partition("=")[0], value)
 
 
-@pytest.mark.parametrize("text", ["a", "=3", ""])
-def test_what_is_no_parameter_is_refused(text):
-    with pytest.raises(InputError, match="PARAMETER=VALUE"):
-        _parameter(text)
+@pytest.mark.parametrize("text", ["a", "=3", "", "colour=3"])
+def test_what_is_no_parameter_is_refused(deployments, text):
+    with pytest.raises(InputError, match=r"PARAMETER=VALUE|has no parameter 'colour'"):
+        deployments.read_parameter("build_caches", text)
