@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from vfs_ops.progress import Progress, ProgressCallback
+from vfs_ops.sizes import size as size  # said beside the rest
 
 _SECONDS_BEFORE_LINES = 2.0
 _SECONDS_BETWEEN_LINES = 5.0
@@ -49,21 +50,6 @@ def write_table(rows: Sequence[Mapping[str, object]], right: Sequence[str] = ())
             for heading, cell, width in zip(headings, line, widths, strict=True)
         ]
         click.echo("  ".join(padded).rstrip())
-
-
-def size(count: float) -> str:
-    """Write bytes as a person reads them.
-
-    Examples
-    --------
-    >>> size(1_568_000_000)
-    '1.6 GB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def counted(count: int, noun: str) -> str:

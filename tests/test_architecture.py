@@ -17,7 +17,7 @@ FORBIDDEN = {
     "flows": set(),
 }
 ROOMS = (
-    *("errors", "progress", "identity", "store", "images", "datasets", "models", "kernel"),
+    *("errors", "progress", "sizes", "identity", "store", "images", "datasets", "models", "kernel"),
     *("caches", "scans", "builds", "sharing", "overlays", "widgets"),
 )
 """The modules and packages of vfs_ops, each importing only from those before it."""

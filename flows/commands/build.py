@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from flows.commands.options import (
+    SizeText,
     json_option,
     model_options,
     source_options,
@@ -124,6 +125,9 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes of a local cluster.")
 @click.option(
+    "--quota", type=SizeText(), help="Refuse to write more than this, as 200GiB or 500GB."
+)
+@click.option(
     "--check",
     type=click.Choice(["sizes", "digests"]),
     default="sizes",
@@ -179,8 +183,6 @@ def build(
 
 
 def _report_plan(job: BuildJob, as_json: bool) -> None:
-    from vfs_ops.builds.builder import check_capacity
-
     prepared = job.prepare()
     if as_json:
         write_json(
@@ -206,4 +208,4 @@ def _report_plan(job: BuildJob, as_json: bool) -> None:
             right=("images", "shards", "finished", "to copy", "to write", "memory of a worker"),
         )
         say(table.title)
-    check_capacity(prepared.planned, Workspace.at(job.workspace))
+    job.check_capacity(prepared)

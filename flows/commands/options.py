@@ -10,6 +10,7 @@ import click
 
 from catalog.entries import EntryType
 from vfs_ops.errors import NotFoundError, QueryError
+from vfs_ops.sizes import parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,6 +51,23 @@ class FigurePath(LocalPath):
         if not path.parent.is_dir():
             raise NotFoundError(f"--figure {value!r}: there is no folder {path.parent}; make it")
         return str(path)
+
+
+class SizeText(click.ParamType[str]):
+    """A number of bytes with its unit, left as it is written."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text.
+
+        Raises
+        ------
+        InputError
+            If it is no size.
+        """
+        parse_size(value)
+        return str(value)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")

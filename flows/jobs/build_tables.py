@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from flows.console import counted, size
 from flows.watching import Cell, Table
@@ -11,9 +11,6 @@ from flows.watching import Cell, Table
 if TYPE_CHECKING:
     from vfs_ops.builds.builder import PlannedCache
     from vfs_ops.builds.reports import ShardReport
-
-MOST_SHARDS: Final = 1000
-"""Rows of a table of shards; of more, the slowest are shown."""
 
 
 def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCache]) -> Table:
@@ -49,7 +46,9 @@ def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCach
     return Table(f"plan-{dataset}", f"Plan of {caches} of dataset {dataset}: {todo}", rows)
 
 
-def shard_table(dataset: str, names: Mapping[str, str], reports: Sequence[ShardReport]) -> Table:
+def shard_table(
+    dataset: str, names: Mapping[str, str], slowest: Sequence[ShardReport], count: int
+) -> Table:
     """Return which shards a build made, in how many seconds, and where.
 
     Parameters
@@ -58,10 +57,11 @@ def shard_table(dataset: str, names: Mapping[str, str], reports: Sequence[ShardR
         Its name.
     names
         Of caches, by their ids.
-    reports
-        As the build told them.
+    slowest
+        The shards that took longest, as the build told them.
+    count
+        Of all shards.
     """
-    slowest = sorted(reports, key=lambda report: report.seconds, reverse=True)[:MOST_SHARDS]
     rows: tuple[Mapping[str, Cell], ...] = tuple(
         {
             "cache": names[report.cache],
@@ -75,7 +75,7 @@ def shard_table(dataset: str, names: Mapping[str, str], reports: Sequence[ShardR
         }
         for report in sorted(slowest, key=lambda report: (names[report.cache], report.shard))
     )
-    title = f"{counted(len(reports), 'shard')} of dataset {dataset}"
-    if len(reports) > len(rows):
+    title = f"{counted(count, 'shard')} of dataset {dataset}"
+    if count > len(rows):
         title += f"; the {len(rows)} slowest are shown"
     return Table(f"shards-{dataset}", title, rows)

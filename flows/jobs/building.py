@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import catalog
 from catalog import Entry
-from catalog.opening import opening_lines
-from flows.cache_names import cache_names, register
-from flows.console import counted
-from flows.first_search import first_search
-from flows.jobs.build_tables import plan_table, shard_table
+from flows.cache_names import cache_names
+from flows.jobs.build_stage import BuildStage, PreparedBuild
+from flows.jobs.build_tables import plan_table
 from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
 from flows.jobs.sources import make_source
-from flows.watching import Code, Picture, Watcher
+from flows.watching import Watcher
 from vfs_ops.errors import InputError
+from vfs_ops.sizes import parse_size
 from vfs_ops.store.urls import LOCAL_PROTOCOLS
 from vfs_ops.store.workspace import Workspace
-
-if TYPE_CHECKING:
-    from vfs_ops.builds.builder import PlannedCache
-    from vfs_ops.builds.reports import ShardReport
-    from vfs_ops.caches.cache import Cache
-    from vfs_ops.datasets.dataset import Dataset
-    from vfs_ops.models.extract import FeatureExtractor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +34,6 @@ class ExtractorChoice:
     """The library's name of the weights, or ``random:SEED``; its best by default."""
     checkpoint: str | None = None
     """File with the model's weights, on the machine that runs the flow."""
-
-
-@dataclass(frozen=True)
-class PreparedBuild:
-    """What is known before anything is computed."""
-
-    dataset_name: str
-    """In the catalog."""
-    dataset: Dataset
-    extractors: tuple[FeatureExtractor, ...]
-    planned: tuple[PlannedCache, ...]
-    """By extractor, then by layer."""
-    names: tuple[str, ...]
-    """Of the planned caches in the catalog."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +81,8 @@ class BuildJob(Job):
     """Processes of a local cluster."""
     threads: int | None = None
     """Decoding threads of a worker."""
+    quota: str | None = None
+    """Bytes that the build may write at most, as ``200GiB``; what the disk has by default."""
     check: Literal["sizes", "digests"] = "sizes"
     """How finished caches are looked at first: ``sizes`` finds what is missing or cut off, and
     ``digests`` reads them, to repair what `verify_cache` finds."""
@@ -123,6 +102,7 @@ class BuildJob(Job):
             Run again to go on.
         """
         watcher = watcher or Watcher()
+        self._quota()  # what is no size is told before anything is read
         if self.source is not None:
             IngestJob(
                 workspace=self.workspace,
@@ -137,13 +117,30 @@ class BuildJob(Job):
             raise InputError("labels, path_column and tars are of a source; give that too")
         prepared = watcher.stage("plan", self.prepare)
         watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
-        with LazyCluster(
-            self.cluster, self.workers, prepared.planned, all_read=self.check == "digests"
-        ) as cluster:
-            work = _Work(self, prepared, watcher, cluster, watcher.flow_run)
-            watcher.stage("build", work.build)
-        entries = tuple(work.entries[planned.spec.id] for planned in prepared.planned)
-        return Built(entries, work.computed)
+        stage = BuildStage(
+            Workspace.at(self.workspace),
+            prepared,
+            watcher,
+            named=self.name is not None,
+            flow_run=watcher.flow_run,
+        )
+        with self._cluster(prepared) as cluster:
+            watcher.stage("build", lambda: self._build(stage, cluster))
+        entries = tuple(stage.entries[planned.spec.id] for planned in prepared.planned)
+        return Built(entries, stage.computed)
+
+    def check_capacity(self, prepared: PreparedBuild) -> None:
+        """Refuse what cannot fit where it would be computed, as the build itself does.
+
+        Raises
+        ------
+        TooLargeError, StorageFullError
+            See `vfs_ops.builds.builder.check_capacity`.
+        ClusterError
+            If the cluster cannot be reached.
+        """
+        with self._cluster(prepared) as cluster:
+            cluster.check_capacity(prepared.planned, prepared.dataset.workspace, self._quota())
 
     def prepare(self) -> PreparedBuild:
         """Find the dataset, load the models and plan; writes nothing.
@@ -191,98 +188,27 @@ class BuildJob(Job):
             return make_source(self.source, self.labels, self.path_column, self.tars)
         return None
 
-
-@dataclass
-class _Work:
-    """The stage that computes, and what it tells."""
-
-    job: BuildJob
-    prepared: PreparedBuild
-    watcher: Watcher
-    cluster: LazyCluster
-    flow_run: str | None
-    computed: int = 0
-    entries: dict[str, Entry] = field(default_factory=dict)
-    """Of the caches that are whole, by cache id."""
-    reports: list[ShardReport] = field(default_factory=list)
-
-    def build(self) -> list[Cache]:
-        """Build and register all caches, and show which shard took how long, and where."""
+    def _build(self, stage: BuildStage, cluster: LazyCluster) -> None:
         from vfs_ops.builds.builder import build
 
-        self.reports.clear()
-        try:
-            with self.cluster.client() as client:
-                return build(
-                    self.prepared.dataset,
-                    self.prepared.extractors,
-                    dtype=self.job.dtype,
-                    images=self.job.place(),
-                    threads=self.job.threads,
-                    client=client,
-                    check=self.job.check,
-                    progress=self.watcher.progress,
-                    on_shard=self._finished,
-                    on_notice=self.watcher.note,
-                    on_commit=self._register,
-                )
-        finally:
-            if self.reports:
-                names = self._names()
-                self.watcher.table(shard_table(self.prepared.dataset_name, names, self.reports))
-
-    def _finished(self, report: ShardReport) -> None:
-        self.reports.append(report)
-        self.computed += report.action != "copied"
-
-    def _register(self, cache: Cache) -> None:
-        """Write the entry of a cache that is whole, and show what is new."""
-        if cache.id in self.entries:
-            return  # by an earlier attempt
-        workspace, name = Workspace.at(self.job.workspace), self._names()[cache.id]
-        entry = register(
-            workspace,
-            name,
-            cache,
-            dataset=self.prepared.dataset_name,
-            given=self.job.name is not None,
-            flow_run=self.flow_run,
+        # It plans again: by now others may have built, a retry goes on from what is there, and the
+        # threads that workers compute with are known only with the cluster.
+        compute = partial(
+            build,
+            stage.prepared.dataset,
+            stage.prepared.extractors,
+            dtype=self.dtype,
+            images=self.place(),
+            threads=self.threads,
+            check=self.check,
+            quota=self._quota(),
         )
-        self.entries[cache.id] = entry
-        if any(cache.id == each.spec.id and not each.complete for each in self.prepared.planned):
-            self.watcher.code(_opening(entry, workspace))
-            self.watcher.picture(_drawing(cache, entry.name))
+        with cluster.client() as client:
+            stage.attempt(client, compute)
 
-    def _names(self) -> dict[str, str]:
-        """Return the caches' names by their ids."""
-        return {
-            planned.spec.id: name
-            for planned, name in zip(self.prepared.planned, self.prepared.names, strict=True)
-        }
+    def _cluster(self, prepared: PreparedBuild) -> LazyCluster:
+        every = self.check == "digests"
+        return LazyCluster(self.cluster, self.workers, prepared.planned, all_read=every)
 
-
-def _opening(entry: Entry, workspace: Workspace) -> Code:
-    return Code(
-        f"open-{entry.name}",
-        f"How to open {entry.name}, {counted(entry.facts['images'], 'image')} of "
-        f"{entry.facts['layer']} of {entry.facts['model']}",
-        opening_lines(entry.reference, workspace.url),
-    )
-
-
-def _drawing(cache: Cache, name: str) -> Callable[[], Picture | None]:
-    """Return what draws the first search on a new cache."""
-
-    def draw() -> Picture | None:
-        hits = first_search(cache)
-        if hits is None:
-            return None
-        file = io.BytesIO()
-        hits.figure().savefig(file, format="png", dpi=80)
-        return Picture(
-            f"first-search-{name}",
-            f"The middle of the first image, and what {name} finds similar to it",
-            file.getvalue(),
-        )
-
-    return draw
+    def _quota(self) -> int | None:
+        return None if self.quota is None else parse_size(self.quota)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from vfs_ops.builds.builder import PlannedCache
+    from vfs_ops.store.workspace import Workspace
 
 
 class LazyCluster:
@@ -56,6 +57,28 @@ class LazyCluster:
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
+
+    def check_capacity(
+        self, planned: Sequence[PlannedCache], workspace: Workspace, quota: int | None
+    ) -> None:
+        """Refuse what cannot fit; a local cluster is not started for it.
+
+        Raises
+        ------
+        TooLargeError, StorageFullError
+            See `vfs_ops.builds.builder.check_capacity`.
+        ClusterError
+            If the cluster cannot be reached.
+        """
+        from vfs_ops.builds.builder import check_capacity
+        from vfs_ops.builds.clusters import local_layout
+
+        if self._here or self._cluster == "local":
+            processes = 1 if self._here else local_layout(self._workers, None)[0]
+            check_capacity(planned, workspace, processes=processes, quota=quota)
+            return
+        with self.client() as client:
+            check_capacity(planned, workspace, client=client, quota=quota)
 
     @contextmanager
     def client(self) -> Iterator[Client | None]:

@@ -94,6 +94,11 @@ def test_ingest_and_build_again_change_nothing(vfs, built):
         1,
     )
     assert "653.3 kB" in vfs(*arguments, "--dry-run")[1]
+    for quota, *dry_run in (("0.5MB", "--dry-run"), ("600KiB",)):
+        code, _, err = vfs(*arguments, "--quota", quota, *dry_run)
+        assert code == 6
+        assert "writes up to 653.3 kB, and the quota is" in err
+    assert built.walk("caches") == before
 
 
 def test_search_by_row_and_by_file_agree(vfs, built, tmp_path):
@@ -199,6 +204,7 @@ def test_verify_finds_what_is_damaged(vfs, built):
         (2, [*BUILD, "blocks.6", "--layer", "blocks.5", "--name", "both"]),
         (2, [*BUILD, "blocks.5", "--name", CACHE]),
         (2, [*BUILD, "blocks.6", "--dry-run", "--check", "digests"]),
+        (2, [*BUILD, "blocks.6", "--quota", "much"]),
         (2, [*BUILD, "blocks.6", "--images", "torchvision:Nothing"]),
         (2, ["ingest", "photos", "--name", "x", "--path-column", "file"]),
         (2, ["ingest", "gopher://x/y", "--name", "x"]),

@@ -13,6 +13,7 @@ from vfs_ops.builds.distribution import TASKS_PER_WORKER
 from vfs_ops.builds.pipeline import BATCHES_AHEAD, BATCHES_BEHIND
 from vfs_ops.caches.plans import Plan
 from vfs_ops.errors import StorageFullError, TooLargeError
+from vfs_ops.sizes import size
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def worker_memory(extractor: FeatureExtractor, plans: Sequence[Plan]) -> int:
     plans
         Of the caches of the pass.
     """
-    module, size = extractor.model.module, extractor.preprocessing.input_size
+    module = extractor.model.module
     weights = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     batch = max(plan.batch_size for plan in plans)
-    pixels = size[0] * size[1] * extractor.preprocessing.channels
+    pixels = int(np.prod(extractor.preprocessing.input_size)) * extractor.preprocessing.channels
     maps = sum(4 * int(np.prod(plan.image_shape)) for plan in plans)
     shards = [min(plan.images_per_shard, plan.images) * plan.image_bytes for plan in plans]
     task = (
@@ -55,18 +56,27 @@ def worker_memory(extractor: FeatureExtractor, plans: Sequence[Plan]) -> int:
     return PROCESS_BYTES + model + TASKS_PER_WORKER * task
 
 
-def check_memory(needed: int, client: Client | None) -> None:
+def check_memory(needed: int, client: Client | None, processes: int = 1) -> None:
     """Refuse a build that needs more memory a process than there is.
+
+    Parameters
+    ----------
+    needed
+        Bytes of one process.
+    client
+        Of the cluster; each of its workers has a limit.
+    processes
+        Where there is none: how many share this machine, evenly, as a local cluster's do.
 
     Raises
     ------
     TooLargeError
     """
-    limits = _worker_limits(client) if client is not None else [_machine_memory()]
+    limits = _worker_limits(client) if client is not None else [_machine_memory() // processes]
     limit = min(limits, default=0)
     if limit and needed > limit:
         raise TooLargeError(
-            f"the build needs about {_gib(needed)} of memory a process, and {_gib(limit)} are "
+            f"the build needs about {size(needed)} of memory a process, and {size(limit)} are "
             "there; use fewer workers a machine, fewer or deeper layers, or a larger machine"
         )
 
@@ -87,8 +97,8 @@ def check_space(needed: int, workspace: Workspace, quota: int | None) -> None:
     """
     if quota is not None and needed > quota:
         raise StorageFullError(
-            f"the build writes up to {_gib(needed)}, and the quota is {_gib(quota)}; choose fewer "
-            "or deeper layers, or raise the quota"
+            f"the build writes up to {size(needed)}, and the quota is {size(quota)}; choose "
+            "fewer or deeper layers, or raise the quota"
         )
     if workspace.protocol != "file":
         return
@@ -98,8 +108,8 @@ def check_space(needed: int, workspace: Workspace, quota: int | None) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageFullError(
-            f"the build writes up to {_gib(needed)}, and {_gib(free)} are free at {workspace.url}; "
-            "free some, or use another workspace"
+            f"the build writes up to {size(needed)}, and {size(free)} are free at "
+            f"{workspace.url}; free some, or use another workspace"
         )
 
 
@@ -112,7 +122,3 @@ def _machine_memory() -> int:
     from distributed.system import memory_limit  # of the machine, or of the container
 
     return int(memory_limit())
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"

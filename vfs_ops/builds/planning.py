@@ -124,6 +124,7 @@ def check_capacity(
     workspace: Workspace,
     *,
     client: Client | None = None,
+    processes: int = 1,
     quota: int | None = None,
 ) -> None:
     """Refuse a build that cannot fit; `build` does so itself before it writes anything.
@@ -136,6 +137,8 @@ def check_capacity(
         Where the caches shall lie; the free disk of a local one counts.
     client
         Of the cluster whose workers compute; this process does if None.
+    processes
+        Of this machine that would compute side by side, where there is no client.
     quota
         Bytes that the build may write.
 
@@ -147,7 +150,7 @@ def check_capacity(
         If more is to be written than fits; names both numbers.
     """
     check_space(sum(cache.bytes_to_write for cache in planned), workspace, quota)
-    check_memory(max((cache.worker_memory for cache in planned), default=0), client)
+    check_memory(max((cache.worker_memory for cache in planned), default=0), client, processes)
 
 
 def as_extractors(

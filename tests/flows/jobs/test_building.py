@@ -6,19 +6,24 @@ import sys
 from datetime import timedelta
 
 import pytest
+from distributed import Client
 from makers import write_photos
 
 import catalog
+from flows.jobs import build_stage
+from flows.jobs.build_tables import shard_table
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.jobs.ingestion import IngestJob
 from flows.watching import Watcher
-from vfs_ops.builds import builder, clusters
+from vfs_ops.builds import builder, clusters, planning
+from vfs_ops.builds.reports import ShardReport
 from vfs_ops.errors import (
     ClusterError,
     InputError,
     InvalidNameError,
     NotFoundError,
     StorageFullError,
+    TooLargeError,
 )
 from vfs_ops.sharing.unused import find_unused
 
@@ -180,6 +185,36 @@ def test_a_cluster_that_is_not_there_is_told(job, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
     with pytest.raises(ClusterError):
         job(cluster="tcp://127.0.0.1:9").run()
+
+
+def test_a_dry_run_counts_what_the_cluster_has(job, workspace, monkeypatch):
+    asked = []
+    monkeypatch.setattr(planning, "check_memory", lambda *given: asked.append(given[1:]))
+    here = job(cluster="local", workers=3)
+    IngestJob(workspace=workspace.url, name="photos", source=here.source).run()
+    prepared = here.prepare()
+    here.check_capacity(prepared)
+    assert asked == [(None, 3)]
+    job().check_capacity(prepared)
+    [(client, _)] = asked[1:]
+    assert client.status == "closed"  # it asked the scheduler
+    monkeypatch.undo()
+    limits = {"w": {"memory_limit": 1 << 20}}
+    monkeypatch.setattr(Client, "scheduler_info", lambda *_, **__: {"workers": limits})
+    with pytest.raises(TooLargeError, match=r"1\.0 MB are there"):
+        job().check_capacity(prepared)
+
+
+def test_of_many_shards_the_slowest_are_kept(monkeypatch):
+    monkeypatch.setattr(build_stage, "MOST_SHARDS", 3)
+    slowest = build_stage.Slowest()
+    given = {"cache": "a", "layer": "0", "images": 1, "bytes": 9, "host": "h", "worker": "w"}
+    for shard, seconds in enumerate((2.0, 5.0, 1.0, 5.0, 3.0, 0.5)):
+        slowest.add(ShardReport(**given, shard=shard, seconds=seconds, action="computed"))
+    assert [report.shard for report in slowest.reports()] == [1, 3, 4]
+    table = shard_table("photos", {"a": "cache"}, slowest.reports(), slowest.count)
+    assert table.title == "6 shards of dataset photos; the 3 slowest are shown"
+    assert [row["shard"] for row in table.rows] == [1, 3, 4]
 
 
 def test_a_single_shard_on_this_machine_is_built_in_this_process(folder, workspace):

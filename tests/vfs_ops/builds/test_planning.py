@@ -44,16 +44,20 @@ def test_projected_memory_is_the_stated_sum(dataset, extractor):
 def test_what_does_not_fit_is_refused_with_both_numbers(dataset, extractor, monkeypatch):
     planned = plan_build(dataset, extractor)
     check_capacity(planned, dataset.workspace)
-    with pytest.raises(StorageFullError, match=r"up to 0\.00 GiB, and the quota is 0\.00 GiB"):
+    with pytest.raises(StorageFullError, match=r"up to 85\.9 kB, and the quota is 1\.0 kB"):
         build(dataset, extractor, quota=1000)
     monkeypatch.setattr(capacity, "_machine_memory", lambda: 300 << 20)
-    with pytest.raises(TooLargeError, match=r"about 0\.\d\d GiB .*0\.29 GiB are there"):
+    with pytest.raises(TooLargeError, match=r"about 6\d\d\.\d MB .*314\.6 MB are there"):
         build(dataset, extractor)
+    monkeypatch.setattr(capacity, "_machine_memory", lambda: 2 << 30)
+    check_capacity(planned, dataset.workspace, processes=3)
+    with pytest.raises(TooLargeError, match=r"and 536\.9 MB are there"):
+        check_capacity(planned, dataset.workspace, processes=4)
     monkeypatch.undo()
     monkeypatch.setattr(
         capacity.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1 << 10})
     )
-    with pytest.raises(StorageFullError, match=r"0\.00 GiB are free at file://"):
+    with pytest.raises(StorageFullError, match=r"1\.0 kB are free at file://"):
         check_capacity(planned, dataset.workspace)
     assert dataset.workspace.walk("caches") == []
 
