@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from catalog.contents import Contents
-from catalog.entries import Entry
+from catalog.entries import Entry, entry_key
 from catalog.opening import opening_lines
 
 UNKNOWN_URL: Final = "WORKSPACE"
@@ -27,6 +27,19 @@ class Mosaic:
     """A JPEG."""
     count: int
     """Images shown in it."""
+
+
+def shown_caches(contents: Contents) -> list[Entry]:
+    """Return the caches that have a card: of each name the latest, and where its aliases stand."""
+    latest = {entry.key for entry in contents.entries}
+    aliased = {
+        entry_key(mark.type, mark.name, mark.version)
+        for marks in contents.aliases.values()
+        for mark in marks.values()
+    }
+    shown = [entry for entry in contents.versions if entry.key in latest | aliased]
+    shown.sort(key=lambda entry: (entry.name, entry.key not in latest, -entry.version))
+    return [entry for entry in shown if entry.type == "cache"]
 
 
 def render_page(contents: Contents, mosaics: Mapping[str, Mosaic], url: str | None) -> str:
@@ -46,9 +59,15 @@ def render_page(contents: Contents, mosaics: Mapping[str, Mosaic], url: str | No
         f"default-src 'none'; img-src data:; style-src {_source(style)}; "
         f"script-src {_source(script)}; base-uri 'none'; form-action 'none'"
     )
-    caches = [entry for entry in contents.entries if entry.type == "cache"]
+    caches = shown_caches(contents)
+    latest = {entry.key for entry in contents.entries}
+    places = _Places(
+        contents,
+        {e.reference: f"cache-{e.name if e.key in latest else e.reference}" for e in caches},
+        url,
+    )
     sections = [
-        _section(contents, name, dataset, own, mosaics.get(identity), url)
+        _section(places, name, dataset, own, mosaics.get(identity))
         for (identity, name), (dataset, own) in _by_dataset(contents, caches).items()
     ]
     models = sorted({str(entry.facts["model"]) for entry in caches})
@@ -87,6 +106,21 @@ def render_page(contents: Contents, mosaics: Mapping[str, Mosaic], url: str | No
 """
 
 
+@dataclass(frozen=True)
+class _Places:
+    """What the parts of the page need to know of each other."""
+
+    contents: Contents
+    anchors: Mapping[str, str]
+    """Where a cache's card is, by its ``name@version``."""
+    url: str | None
+
+    def link(self, reference: str, text: str) -> str:
+        """Return text, linked to the card of a cache if there is one."""
+        anchor = self.anchors.get(reference)
+        return _text(text) if anchor is None else f'<a href="#{_text(anchor)}">{_text(text)}</a>'
+
+
 def _by_dataset(
     contents: Contents, caches: Iterable[Entry]
 ) -> dict[tuple[str, str], tuple[Entry | None, list[Entry]]]:
@@ -105,12 +139,11 @@ def _by_dataset(
 
 
 def _section(
-    contents: Contents,
+    places: _Places,
     name: str,
     dataset: Entry | None,
     caches: Sequence[Entry],
     mosaic: Mosaic | None,
-    url: str | None,
 ) -> str:
     picture = ""
     if mosaic is not None:
@@ -122,30 +155,41 @@ def _section(
     facts: list[str] = []
     about = ""
     if dataset is not None:
+        newest = dataset in places.contents.entries
         failed = dataset.facts["unreadable"]
-        facts = [_counted(dataset.facts["images"], "image")]
+        facts = [] if newest else [f"version {dataset.version}, not the newest"]
+        facts += [_counted(dataset.facts["images"], "image")]
         facts += [f"{failed:,} unreadable"] if failed else []
         facts += _said(dataset)
         about = _description(dataset)
-    cards = "".join(_card(contents, entry, url) for entry in caches)
+    cards = "".join(_card(places, entry) for entry in caches)
     cards = cards or '<p class="empty">No cache of it yet.</p>'
     return f"""<section data-dataset="{_text(name)}">
 <h2>{_text(name)}</h2>
 <p class="facts">{_joined(facts)}</p>
-{about}{_deprecation(contents, dataset)}{picture}
+{about}{_deprecation(places, dataset)}{picture}
 <div class="cards">{cards}</div>
 </section>
 """
 
 
-def _card(contents: Contents, entry: Entry, url: str | None) -> str:
-    facts = entry.facts
+def _card(places: _Places, entry: Entry) -> str:
+    contents, url, facts = places.contents, places.url, entry.facts
+    anchor = places.anchors[entry.reference]
+    title = anchor.removeprefix("cache-")  # a name, or name@version where that is not the latest
     grid = "×".join(str(cells) for cells in facts["grid"])
     aliases = contents.aliases.get((entry.type, entry.name), {}).values()
     badges = [f"version {entry.version}"]
-    badges += [f"{mark.alias} → version {mark.version}" for mark in aliases]
+    badges += [mark.alias for mark in aliases if mark.version == entry.version]
     badges += [str(entry.about.get("status"))] if entry.about.get("status") != "active" else []
     badges += ["imported"] if str(facts["origin"]).startswith("imported:") else []
+    marks = [_text(badge) for badge in badges]
+    if title == entry.name:
+        marks += [
+            places.link(f"{mark.name}@{mark.version}", f"{mark.alias} → version {mark.version}")
+            for mark in aliases
+            if mark.version != entry.version
+        ]
     deprecated = entry.key in contents.deprecations
     known = [
         ("layer", facts["layer"]),
@@ -158,16 +202,16 @@ def _card(contents: Contents, entry: Entry, url: str | None) -> str:
     known += [("failures", f"{failed:,} of {facts['images']:,} images")] if failed else []
     details = {name: value for name, value in entry.document().items() if name != "facts"}
     rest = {name: value for name, value in facts.items() if name != "recipe"}
-    return f"""<article id="cache-{entry.name}" data-model="{_text(facts["model"])}"\
+    return f"""<article id="{anchor}" data-model="{_text(facts["model"])}"\
 {" data-deprecated" if deprecated else ""}>
-<h3><a href="#cache-{entry.name}">{entry.name}</a></h3>
-<p class="badges">{"".join(f"<span>{_text(badge)}</span>" for badge in badges)}</p>
-{_deprecation(contents, entry)}<p class="model">{_text(facts["model"])}</p>
+<h3><a href="#{anchor}">{title}</a></h3>
+<p class="badges">{"".join(f"<span>{mark}</span>" for mark in marks)}</p>
+{_deprecation(places, entry)}<p class="model">{_text(facts["model"])}</p>
 <dl>{"".join(f"<div><dt>{_text(a)}</dt><dd>{_text(b)}</dd></div>" for a, b in known)}</dl>
 <p class="facts">{_joined(_said(entry))}</p>
 {_description(entry)}<div class="open"><pre tabindex="0"{"" if url else " data-here"}>\
 <code>{_text(opening_lines(entry.reference, url or UNKNOWN_URL))}</code></pre>
-<button type="button" class="copy" aria-label="Copy the lines that open {entry.name}" hidden>\
+<button type="button" class="copy" aria-label="Copy the lines that open {title}" hidden>\
 Copy</button></div>
 <details><summary>Recipe</summary><pre tabindex="0"><code>{_json(facts["recipe"])}</code></pre>\
 </details>
@@ -198,8 +242,8 @@ def _description(entry: Entry) -> str:
     return f'<p class="description">{_text(text)}</p>\n' if text else ""
 
 
-def _deprecation(contents: Contents, entry: Entry | None) -> str:
-    deprecation = None if entry is None else contents.deprecations.get(entry.key)
+def _deprecation(places: _Places, entry: Entry | None) -> str:
+    deprecation = None if entry is None else places.contents.deprecations.get(entry.key)
     if deprecation is None:
         return ""
     parts = ["<strong>Deprecated</strong>"]
@@ -208,8 +252,7 @@ def _deprecation(contents: Contents, entry: Entry | None) -> str:
     if deprecation.successor:
         successor = _text(deprecation.successor)
         if deprecation.type == "cache":  # datasets have no place to link to
-            name = deprecation.successor.partition("@")[0]
-            successor = f'<a href="#cache-{_text(name)}">{successor}</a>'
+            successor = places.link(deprecation.successor, deprecation.successor)
         said += f"; use {successor} instead"
     return f'<p class="deprecated">{said}</p>\n'
 

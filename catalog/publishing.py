@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog.contents import Contents, read_contents
-from catalog.page import Mosaic, render_page
+from catalog.page import Mosaic, render_page, shown_caches
 from vfs_ops.errors import DamagedError, NewerFormatError, NotFoundError, VfsError
 from vfs_ops.store.urls import normalize_url
 from vfs_ops.store.workspace import Workspace
@@ -23,6 +23,7 @@ class Published:
     bytes: int
     datasets: int
     caches: int
+    """Cards: versions that are the latest of their name, or where an alias stands."""
     without_previews: tuple[str, ...]
     """Names of datasets that have none."""
     problems: tuple[VfsError, ...]
@@ -58,13 +59,13 @@ def publish(workspace: Workspace, *, url: str | None = None, previews: bool = Tr
     page = render_page(contents, mosaics, shown_url).encode()
     if workspace.read_optional(PAGE_KEY) != page:
         workspace.replace(PAGE_KEY, page)
-    kinds = [entry.type for entry in contents.entries]
+    datasets = [entry for entry in contents.entries if entry.type == "dataset"]
     without = [name for identity, name in _datasets(contents).items() if identity not in mosaics]
     return Published(
         PAGE_KEY,
         len(page),
-        kinds.count("dataset"),
-        kinds.count("cache"),
+        len(datasets),
+        len(shown_caches(contents)),
         tuple(without),
         (*contents.problems, *problems),
     )
@@ -72,7 +73,7 @@ def publish(workspace: Workspace, *, url: str | None = None, previews: bool = Tr
 
 def _datasets(contents: Contents) -> dict[str, str]:
     """Return the names of all datasets that the page shows, by id."""
-    caches = [entry for entry in contents.entries if entry.type == "cache"]
+    caches = shown_caches(contents)
     names = {entry.facts["dataset"]["id"]: entry.facts["dataset"]["name"] for entry in caches}
     return names | {entry.id: entry.name for entry in contents.entries if entry.type == "dataset"}
 

@@ -54,8 +54,8 @@ def deploy(
     """Make deployments at the Prefect server, for workers to run.
 
     Of FLOW (ingest_dataset, build_caches, verify_cache, mirror_cache, search_batch,
-    prune_workspace), or of all of them, each to be run when somebody asks for it. Their parameter
-    `workspace` is that of this command.
+    prune_workspace, publish_catalog), or of all of them, each to be run when somebody asks for it.
+    Their parameter `workspace` is that of this command.
     """
     _check_server()
     from flows.tracked import deployments

@@ -11,9 +11,12 @@ import click
 import catalog
 from catalog.about import About, Licences, Status
 from catalog.entries import EntryType
-from flows.commands.options import json_option, kind_option
+from flows.commands.options import json_option, kind_option, track_option
 from flows.commands.search import parse_condition
 from flows.console import counted, printable, say, size, write_json, write_table
+from flows.console_watcher import console_watcher
+from flows.jobs.publishing import PublishJob
+from flows.running import run
 from vfs_ops.store.workspace import Workspace
 
 _LICENCES = ("images", "weights", "features")
@@ -112,12 +115,13 @@ def describe(workspace: Workspace, /, name: str, kind: EntryType, **said: str | 
 @click.command()
 @click.option("--url", help="Where people reach the workspace, if not where they find the page.")
 @click.option("--without-previews", is_flag=True, help="For images that may not be shown.")
+@track_option
 @click.pass_obj
-def publish(workspace: Workspace, url: str | None, without_previews: bool) -> None:
+def publish(workspace: Workspace, url: str | None, without_previews: bool, track: bool) -> None:
     """Write a page beside the catalog's index, on which people browse the caches."""
-    published = catalog.publish(workspace, url=url, previews=not without_previews)
-    for problem in published.problems:
-        say(f"left out: {problem}")
+    job = PublishJob(workspace=workspace.url, url=url, previews=not without_previews)
+    with console_watcher() as watcher:
+        published = run(job, track=track, watcher=watcher)
     say(
         f"{workspace.url}/{published.key}: {counted(published.caches, 'cache')} of "
         f"{counted(published.datasets, 'dataset')}, {size(published.bytes)}"

@@ -19,6 +19,7 @@ from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
 from flows.jobs.mirroring import MirrorJob
 from flows.jobs.pruning import PruneJob
+from flows.jobs.publishing import PublishJob
 from flows.jobs.verification import VerifyJob
 from flows.tracked.watcher import TrackedWatcher
 from flows.watching import Watcher
@@ -83,6 +84,7 @@ build_caches: Final = _as_flow("build_caches", BuildJob, "build {dataset}")
 verify_cache: Final = _as_flow("verify_cache", VerifyJob, "verify {cache}")
 mirror_cache: Final = _as_flow("mirror_cache", MirrorJob, "mirror {name}")
 prune_workspace: Final = _as_flow("prune_workspace", PruneJob, "prune {workspace}")
+publish_catalog: Final = _as_flow("publish_catalog", PublishJob, "publish {workspace}")
 search_batch: Final = _as_flow("search_batch", SearchJob, "search {caches}")
 
 FLOWS: Final[dict[type[Job], Flow[..., Any]]] = {
@@ -92,4 +94,5 @@ FLOWS: Final[dict[type[Job], Flow[..., Any]]] = {
     MirrorJob: mirror_cache,
     SearchJob: search_batch,
     PruneJob: prune_workspace,
+    PublishJob: publish_catalog,
 }

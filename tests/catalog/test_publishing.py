@@ -5,8 +5,10 @@ import http.server
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from browser import chromium
+from made_caches import made_cache
 from requirements import skip_without
 
 import catalog
@@ -48,6 +50,8 @@ def hostile(registered, caches):
         built_by=HOSTILE[0],
         flow_run=HOSTILE[1],
     )
+    catalog.describe(registered, "cache", "photos-toy-0", About(owner="ann"))
+    catalog.set_alias(registered, "cache", "photos-toy-0", "paper", 1)
     catalog.deprecate(registered, "cache", "photos-toy-0", reason=text[:900], successor="hostile")
     catalog.set_alias(registered, "cache", "photos-toy-2", "team-default", 1)
     catalog.deprecate(registered, "dataset", "photos@2", reason=text[:900], successor="photos@1")
@@ -101,6 +105,28 @@ def test_a_page_is_written_once_and_holds_no_local_path(registered):
     assert catalog.read_contents(registered).problems == ()
 
 
+def test_a_version_where_an_alias_stands_has_its_own_card(workspace):
+    """Also if its dataset has grown since: that is shown beside the one of today."""
+    for images in (2, 3):
+        cache = made_cache(workspace, np.ones((images, 2, 2, 4), np.float16))
+        catalog.register_dataset(workspace, "photos", cache.dataset)
+        catalog.register_cache(workspace, "toy", cache, dataset_name="photos")
+    published = catalog.publish(workspace)
+    assert published.caches == 1
+    catalog.set_alias(workspace, "cache", "toy", "team-default", 1)
+    assert catalog.publish(workspace).caches == 2
+    page = workspace.read(PAGE_KEY).decode()
+    assert '<a href="#cache-toy@1">team-default → version 1</a>' in page
+    newest, older = page.split("<article ")[1:]
+    for card, own, other in ((newest, "toy@2", "toy@1"), (older, "toy@1", "toy@2")):
+        opening = card.partition("<details>")[0]
+        assert f"catalog.open(&quot;{own}&quot;" in opening
+        assert f"catalog.open(&quot;{other}&quot;" not in opening
+    assert "<span>version 1, not the newest</span><span>2 images</span>" in page
+    for name in ("toy", "toy@1"):
+        assert page.count(f'id="cache-{name}"') == 1
+
+
 @pytest.mark.parametrize("missing", ["previews", "manifest.parquet"])
 def test_datasets_without_previews_are_shown_without(registered, caches, missing):
     registered.delete(f"datasets/{caches[0].dataset.id}/{missing}")
@@ -151,7 +177,7 @@ def test_nothing_of_an_entry_becomes_markup_or_code(hostile, opened, tmp_path):
     page.locator("summary").evaluate_all("nodes => nodes.forEach(node => node.click())")
     assert page.evaluate("window.bad") is None
     assert page.locator("#injected").count() == 0
-    assert page.locator("article").count() == 3
+    assert page.locator("article").count() == 4
     links = page.locator('a[href^="#"]').evaluate_all("all => all.map((a) => a.hash.slice(1))")
     assert [name for name in links if page.locator(f'[id="{name}"]').count() != 1] == []
     for text in HOSTILE[:3]:
@@ -163,16 +189,18 @@ def test_a_person_filters_searches_and_copies(hostile, opened, tmp_path, caches)
     catalog.publish(hostile)
     url = (tmp_path / "workspace" / PAGE_KEY).as_uri()
     page = opened(url, permissions=["clipboard-read", "clipboard-write"])
-    assert visible(page) == ["hostile", "photos-toy-0", "photos-toy-2"]
+    assert visible(page) == ["hostile", "photos-toy-0", "photos-toy-0@1", "photos-toy-2"]
+    page.get_by_text("paper → version 1").click()
+    assert page.url.endswith("#cache-photos-toy-0@1")
     page.keyboard.press("/")
     page.keyboard.type("TEAM-default 4×4")
     assert visible(page) == ["photos-toy-2"]
-    assert page.locator("#count").inner_text() == "1 of 3 caches"
+    assert page.locator("#count").inner_text() == "1 of 4 caches"
     page.keyboard.press("Escape")
     page.get_by_label("Hide deprecated").check()
-    assert visible(page) == ["hostile", "photos-toy-2"]
+    assert visible(page) == ["hostile", "photos-toy-0@1", "photos-toy-2"]
     page.get_by_label("Model").select_option("custom:toy")
-    assert visible(page) == ["hostile", "photos-toy-2"]
+    assert visible(page) == ["hostile", "photos-toy-0@1", "photos-toy-2"]
     page.get_by_label("Copy the lines that open photos-toy-2").press("Enter")
     page.get_by_text("Copied", exact=True).wait_for()
     lines = page.evaluate("navigator.clipboard.readText()").splitlines()
