@@ -149,11 +149,15 @@ class UnavailableError(StorageError):
     """The storage or network did not answer; trying again later may work."""
 
 
-# --- The machines that compute are gone: run again to go on. ---
+# --- The machines that compute are gone, or do not fit: start or change them, and run again. ---
 
 
 class ClusterError(VfsError):
-    """The scheduler or the workers of a cluster are gone, or do not fit this installation."""
+    """A cluster that cannot do the work; the message names what it lacks."""
+
+
+class ClusterLostError(ClusterError):
+    """The scheduler or the workers are gone or do not answer; trying again later may work."""
 
 
 # --- The installation lacks something. ---

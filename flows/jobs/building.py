@@ -102,7 +102,7 @@ class BuildJob(Job):
             Run again to go on.
         """
         watcher = watcher or Watcher()
-        self._quota()  # what is no size is told before anything is read
+        self._check()
         if self.source is not None:
             IngestJob(
                 workspace=self.workspace,
@@ -113,8 +113,6 @@ class BuildJob(Job):
                 tars=self.tars,
                 threads=self.threads,
             ).run(watcher)
-        elif self.tars or (self.labels, self.path_column) != (None, None):
-            raise InputError("labels, path_column and tars are of a source; give that too")
         prepared = watcher.stage("plan", self.prepare)
         watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
         stage = BuildStage(
@@ -209,6 +207,15 @@ class BuildJob(Job):
     def _cluster(self, prepared: PreparedBuild) -> LazyCluster:
         every = self.check == "digests"
         return LazyCluster(self.cluster, self.workers, prepared.planned, all_read=every)
+
+    def _check(self) -> None:
+        """Refuse what can be refused before anything is read."""
+        from vfs_ops.builds.clusters import check_cluster
+
+        check_cluster(self.cluster, workers=self.workers)
+        self._quota()
+        if self.source is None and (self.tars or self.labels or self.path_column):
+            raise InputError("labels, path_column and tars are of a source; give that too")
 
     def _quota(self) -> int | None:
         return None if self.quota is None else parse_size(self.quota)

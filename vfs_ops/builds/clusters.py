@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vfs_ops.builds.allocation import KEEPING
 from vfs_ops.builds.distribution import TASKS_PER_WORKER
 from vfs_ops.builds.pipeline import available_threads
-from vfs_ops.errors import ClusterError, InputError, MissingDependencyError
+from vfs_ops.errors import ClusterError, ClusterLostError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -67,27 +67,54 @@ def open_cluster(
         If the address is none, or `workers` or `threads` are given for a cluster that has its own.
     MissingDependencyError
         If ``"cuda"`` needs what is not installed.
+    ClusterLostError
+        If no scheduler answers.
     ClusterError
-        If there is no GPU, no scheduler answers, or its Python cannot work with ours.
+        If there is no GPU, or the cluster's Python cannot work with ours.
 
     Examples
     --------
     >>> with open_cluster("local", workers=2) as client:       # doctest: +SKIP
     ...     caches = build(dataset, extractor, client=client)  # doctest: +SKIP
     """
-    if cluster != "local" and (workers, threads) != (None, None):
-        raise InputError(f"workers and threads are for the local cluster; {cluster[:80]!r} has its")
-    for name, number in (("workers", workers), ("threads", threads)):
-        if number is not None and number < 1:
-            raise InputError(f"{name} is {number}; expected at least 1")
+    check_cluster(cluster, workers=workers, threads=threads)
     with contextlib.ExitStack() as stack:
         if cluster == "local":
             place = stack.enter_context(_local(workers, threads))
         elif cluster == "cuda":
             place = stack.enter_context(_cuda())
         else:
-            place = _address(cluster)
+            place = cluster
         yield stack.enter_context(_client(place))
+
+
+def check_cluster(cluster: str, *, workers: int | None = None, threads: int | None = None) -> None:
+    """Refuse what `open_cluster` would, as far as that is known without opening anything.
+
+    Raises
+    ------
+    InputError
+        See `open_cluster`.
+    ClusterError
+        If there is no GPU.
+    """
+    if cluster != "local" and (workers, threads) != (None, None):
+        raise InputError(f"workers and threads are for the local cluster; {cluster[:80]!r} has its")
+    for name, number in (("workers", workers), ("threads", threads)):
+        if number is not None and number < 1:
+            raise InputError(f"{name} is {number}; expected at least 1")
+    if cluster == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ClusterError("no GPU that torch can use is here; leave out --cluster cuda")
+    elif cluster != "local":
+        protocol, colon, place = cluster.partition("://")
+        if not colon or protocol not in _PROTOCOLS or not place:
+            raise InputError(
+                f"{cluster[:80]!r} is no cluster; expected 'local', 'cuda' or the address of a "
+                "Dask scheduler, as tcp://node:8786"
+            )
 
 
 def local_layout(workers: int | None, threads: int | None) -> tuple[int, int]:
@@ -148,10 +175,6 @@ def _restored(names: Iterable[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _cuda() -> Iterator[Any]:
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ClusterError("no GPU that torch can use is here; leave out --cluster cuda")
     try:
         from dask_cuda import LocalCUDACluster
     except ImportError as error:
@@ -171,16 +194,6 @@ def _cuda() -> Iterator[Any]:
         yield running
 
 
-def _address(text: str) -> str:
-    protocol, colon, place = text.partition("://")
-    if not colon or protocol not in _PROTOCOLS or not place:
-        raise InputError(
-            f"{text[:80]!r} is no cluster; expected 'local', 'cuda' or the address of a Dask "
-            "scheduler, as tcp://node:8786"
-        )
-    return text
-
-
 @contextlib.contextmanager
 def _client(place: Any) -> Iterator[Client]:
     import distributed
@@ -188,21 +201,30 @@ def _client(place: Any) -> Iterator[Client]:
     untyped: Any = distributed.Client
     try:
         client = untyped(place, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ClusterError(
+    except OSError as error:
+        raise ClusterLostError(
             f"no scheduler answers at {place} ({error}); start one, or leave out the address"
         ) from error
+    except ValueError as error:
+        raise InputError(f"{place} cannot be the address of a scheduler ({error})") from error
     try:
-        _check_versions(client)
+        try:
+            found = client.get_versions(packages=list(_PACKAGES))
+        except OSError as error:
+            raise ClusterLostError(
+                f"the scheduler at {place} or a worker stopped answering ({error}); run again"
+            ) from error
+        _check_versions(found)
         yield client
     finally:
         client.close(timeout=5)
 
 
-def _check_versions(client: Client) -> None:
-    """Refuse a cluster whose Python or libraries cannot take our tasks, or would compute others."""
-    untyped: Any = client
-    found = untyped.get_versions(packages=list(_PACKAGES))  # Dask asks; it needs nothing of ours
+def _check_versions(found: Mapping[str, Any]) -> None:
+    """Refuse a cluster whose Python or libraries cannot take our tasks, or would compute others.
+
+    Dask tells who has what, which needs nothing of ours there.
+    """
     ours = _versions(found["client"])
     _compare("the scheduler", _versions(found["scheduler"]), ours, _OF_SCHEDULER)
     for address, worker in found["workers"].items():

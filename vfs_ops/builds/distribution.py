@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from vfs_ops.errors import ClusterError, InputError
+from vfs_ops.caches.plans import MAX_THREADS
+from vfs_ops.errors import ClusterError, ClusterLostError, InputError
 
 if TYPE_CHECKING:
     from distributed import Client, Future, WorkerPlugin
@@ -59,8 +60,10 @@ def run_on_workers(
 
     Raises
     ------
+    ClusterLostError
+        If the scheduler is gone, or there are no workers.
     ClusterError
-        If the scheduler is gone, there are no workers, or workers die again and again.
+        If workers die again and again over one task.
     """
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     upcoming, running = iter(items), dict[Any, Any]()
@@ -150,8 +153,10 @@ def worker_threads(client: Client) -> int:
 
     Raises
     ------
-    ClusterError
+    ClusterLostError
         If the scheduler is gone, or has had no worker for a while.
+    InputError
+        If a worker's OMP_NUM_THREADS is no number of threads.
     """
     workers = _Workers(client, lambda notice: None)
     while not workers.count():
@@ -161,16 +166,29 @@ def worker_threads(client: Client) -> int:
     except OSError as error:
         raise _gone(str(error)) from error
     if not found:
-        raise ClusterError("the workers are gone; start some, and run again to go on")
+        raise ClusterLostError("the workers are gone; start some, and run again to go on")
     return min(found.values())
 
 
 def threads_here() -> int:
-    """Return the threads that torch computes with in this worker: those of the environment."""
+    """Return the threads that torch computes with in this worker: those of the environment.
+
+    Raises
+    ------
+    InputError
+        If its OMP_NUM_THREADS is no number of threads.
+    """
     import torch
 
     if "OMP_NUM_THREADS" in os.environ:  # torch may have been loaded before it was set
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
+        given = os.environ["OMP_NUM_THREADS"]
+        first = given.partition(",")[0].strip()
+        if not (first.isascii() and first.isdecimal() and 0 < int(first[:9]) <= MAX_THREADS):
+            raise InputError(
+                f"OMP_NUM_THREADS of a worker is {given[:40]!r}; expected a number from 1 to "
+                f"{MAX_THREADS}; start the worker with another"
+            )
+        torch.set_num_threads(int(first))
     return torch.get_num_threads()
 
 
@@ -206,7 +224,7 @@ class _Workers:
                 )
             self._known = found
         elif now - self._last_seen > PATIENCE_SECONDS:
-            raise ClusterError(
+            raise ClusterLostError(
                 f"the cluster has had no worker for {PATIENCE_SECONDS:g} s; start some and run "
                 "again to go on"
             )
@@ -238,8 +256,8 @@ def _result(future: Future[Any]) -> Any:
         raise _gone(str(error)) from error
 
 
-def _gone(why: str) -> ClusterError:
-    return ClusterError(
+def _gone(why: str) -> ClusterLostError:
+    return ClusterLostError(
         f"the scheduler is gone ({' '.join(why.split())[:200]}); start a cluster and run again to "
         "go on"
     )

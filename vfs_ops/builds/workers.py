@@ -24,7 +24,7 @@ from vfs_ops.builds.stretches import PendingCache, Stretch, still_missing
 from vfs_ops.caches.layout import read_plan, read_probe
 from vfs_ops.caches.recipes import ModelRecipe, extractor_of
 from vfs_ops.datasets.dataset import ImageReader, open_dataset
-from vfs_ops.errors import ClusterError
+from vfs_ops.errors import ClusterError, ClusterLostError
 from vfs_ops.models.probe import check_probe, probe
 from vfs_ops.store.workspace import Workspace
 
@@ -89,7 +89,7 @@ def compute_stretch(name: str, stretch: Stretch) -> StretchReport:
     """Compute what is missing of a stretch; the task of a build."""
     running = _RUNNING.get(name)
     if running is None:
-        raise ClusterError("this worker knows nothing of the build; the build was ended")
+        raise ClusterLostError("this worker knows nothing of the build; the build was ended")
     return running.compute(stretch)
 
 
@@ -168,7 +168,7 @@ class _RunningPass:
 
     def _check_stopped(self, _images: int) -> None:
         if self.stopped.is_set():
-            raise ClusterError("the build was ended; run again to go on")
+            raise ClusterLostError("the build was ended; run again to go on")
 
     def _ready(self) -> _Ready:
         with self.lock:

@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+import torch
 from distributed import Client
 from makers import write_photos
 
@@ -19,6 +20,7 @@ from vfs_ops.builds import builder, clusters, planning
 from vfs_ops.builds.reports import ShardReport
 from vfs_ops.errors import (
     ClusterError,
+    ClusterLostError,
     InputError,
     InvalidNameError,
     NotFoundError,
@@ -181,10 +183,17 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(job, workspa
     assert workspace.names("caches") == []
 
 
-def test_a_cluster_that_is_not_there_is_told(job, monkeypatch):
+def test_a_cluster_that_is_not_there_is_told(job, workspace, monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
-    with pytest.raises(ClusterError):
+    with pytest.raises(ClusterLostError):
         job(cluster="tcp://127.0.0.1:9").run()
+    before = workspace.walk()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for wrong, error in ({"cluster": "node:8786"}, InputError), ({"cluster": "cuda"}, ClusterError):
+        with pytest.raises(error):
+            job(**wrong, name="no/name").run(watcher := Recording())
+        assert watcher.stages == []
+    assert workspace.walk() == before
 
 
 def test_a_dry_run_counts_what_the_cluster_has(job, workspace, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from makers import cut_small
 from prefect_processes import ROOT
 from saboteurs import Saboteur
@@ -17,7 +18,7 @@ from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.running import run_tracked
 from vfs_ops.builds import clusters
 from vfs_ops.datasets.ingestion import ingest
-from vfs_ops.errors import CheckpointError, ClusterError
+from vfs_ops.errors import CheckpointError, ClusterError, ClusterLostError
 from vfs_ops.store.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(400)  # the first one waits for a server
@@ -82,9 +83,13 @@ def test_a_lost_cluster_is_tried_again_and_a_bad_checkpoint_is_not(
     runs, at_once, registered, small_shards, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
-    with pytest.raises(ClusterError):
+    with pytest.raises(ClusterLostError):
         run_tracked(make_job(registered, cluster="tcp://127.0.0.1:9"))
     assert runs.stages(runs.last()) == {"plan": 1, "build": 4}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ClusterError, match="no GPU"):
+        run_tracked(make_job(registered, cluster="cuda"))
+    assert runs.stages(runs.last()) == {}
     (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError):
         run_tracked(make_job(registered, checkpoint=str(tmp_path / "bad.pt")))

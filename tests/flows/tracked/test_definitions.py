@@ -1,6 +1,7 @@
 """Flows under a real Prefect server: what they do, what they leave behind, when they try again."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from proxy import running_proxy
@@ -8,7 +9,13 @@ from proxy import running_proxy
 from flows.jobs.ingestion import IngestJob
 from flows.running import run_tracked
 from flows.watching import Watcher
-from vfs_ops.errors import NotFoundError, UnavailableError
+from vfs_ops.errors import (
+    ClusterError,
+    ClusterLostError,
+    NotFoundError,
+    StorageFullError,
+    UnavailableError,
+)
 from vfs_ops.store.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -97,6 +104,22 @@ def test_what_can_pass_is_tried_again_until_it_passes(runs, at_once, table, work
     assert runs.stages(runs.last()) == {"ingest": 3, "register": 1}
     assert proxy.count(path="few.csv") == 2 * asked_in_vain + asked
     assert (entry.id, entry.facts["unreadable"]) == (undisturbed.id, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (UnavailableError("no answer"), True),
+        (ClusterLostError("the scheduler is gone"), True),
+        (ClusterError("a worker lacks torch"), False),
+        (StorageFullError("no space"), False),
+        (None, False),
+    ],
+)
+def test_only_what_was_lost_is_tried_again(error, passes):
+    from flows.tracked.retries import can_pass
+
+    assert can_pass(None, None, SimpleNamespace(data=error)) is passes
 
 
 @pytest.mark.parametrize(

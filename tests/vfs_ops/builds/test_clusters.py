@@ -5,6 +5,7 @@ import signal
 import sys
 import tempfile
 
+import distributed
 import pytest
 import torch
 from dask_processes import running_scheduler, running_worker
@@ -16,7 +17,7 @@ from vfs_ops.builds import clusters
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import local_layout, open_cluster
 from vfs_ops.builds.verification import verify
-from vfs_ops.errors import ClusterError, InputError, MissingDependencyError
+from vfs_ops.errors import ClusterError, ClusterLostError, InputError, MissingDependencyError
 from vfs_ops.store.workspace import Workspace
 
 
@@ -58,9 +59,25 @@ def test_processors_are_shared_out(monkeypatch):
 def test_a_scheduler_that_does_not_answer_is_an_error(monkeypatch):
     monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.3)
     with (
-        pytest.raises(ClusterError, match="no scheduler answers"),
+        pytest.raises(ClusterLostError, match="no scheduler answers"),
         open_cluster("tcp://127.0.0.1:9"),
     ):
+        pass
+
+
+def test_a_scheduler_that_goes_as_it_is_asked_is_lost(monkeypatch):
+    class Going:
+        def __init__(self, *_, **__):
+            pass
+
+        def get_versions(self, packages):
+            raise OSError("in <TCP>: Stream is closed")
+
+        def close(self, timeout):
+            pass
+
+    monkeypatch.setattr(distributed, "Client", Going)
+    with pytest.raises(ClusterLostError, match="is closed"), open_cluster("tcp://127.0.0.1:9"):
         pass
 
 
@@ -75,22 +92,17 @@ def test_a_local_cluster_computes_with_its_threads_and_leaves_nothing(monkeypatc
         os.kill(pid, 0)
 
 
-class _Answers:
-    """A client that tells what everybody has."""
-
-    def __init__(self, **packages):
-        self.packages = packages
-
-    def get_versions(self, packages):
-        told = {who: {"packages": have} for who, have in self.packages.items()}
-        return {**told, "workers": {"tcp://w": told["worker"]}}
+def _told(**packages):
+    """Return what Dask tells of what everybody has."""
+    told = {who: {"packages": have} for who, have in packages.items()}
+    return {**told, "workers": {"tcp://w": told["worker"]}}
 
 
 def test_other_versions_are_named():
     dask = {"python": "3.11.7.final.0", "dask": "2026.8.0", "distributed": "2026.8.1"}
     ours = {**dask, "torch": "2.9", "visual-feature-search": "1.0"}
     same = {"client": ours, "worker": {**ours, "python": "3.11.2.final.0"}, "scheduler": dask}
-    clusters._check_versions(_Answers(**same))
+    clusters._check_versions(_told(**same))
     cases = [
         (
             "scheduler",
@@ -107,7 +119,7 @@ def test_other_versions_are_named():
     ]
     for who, other, message in cases:
         with pytest.raises(ClusterError, match=message):
-            clusters._check_versions(_Answers(**{**same, who: {**same[who], **other}}))
+            clusters._check_versions(_told(**{**same, who: {**same[who], **other}}))
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -137,6 +149,7 @@ def test_a_worker_without_our_packages_is_an_error_in_one_line(tmp_path):
         ):
             pass
         assert "\n" not in str(caught.value)
+        assert not isinstance(caught.value, ClusterLostError)
 
 
 @pytest.fixture
@@ -163,7 +176,7 @@ def test_a_scheduler_that_is_killed_is_an_error_and_the_next_run_goes_on(
                 process.send_signal(signal.SIGKILL)
 
         reader = Saboteur(str(photos), uri, str(marks), "unavailable", times=3)
-        with pytest.raises(ClusterError, match=r"scheduler is gone.*run again"):
+        with pytest.raises(ClusterLostError, match=r"scheduler is gone.*run again"):
             build(dataset, make_extractor(), client=client, images=reader, on_shard=kill)
     finished = [cache.finished_shards for cache in plan_build(dataset, make_extractor())]
     shards = []

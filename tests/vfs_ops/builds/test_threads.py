@@ -7,9 +7,11 @@ from thread_counts import thread_counter
 
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import open_cluster
+from vfs_ops.builds.distribution import threads_here
 from vfs_ops.builds.repair import withdraw
 from vfs_ops.builds.verification import verify
 from vfs_ops.datasets.ingestion import ingest
+from vfs_ops.errors import InputError
 from vfs_ops.store.workspace import Workspace
 
 pytestmark = pytest.mark.usefixtures("small_shards")
@@ -85,6 +87,18 @@ def test_a_dataset_that_grew_keeps_the_threads_of_its_shards(tmp_path, workspace
     [planned] = plan_build(grown, thread_counter())
     assert planned.plan.threads == 1
     assert list(planned.copies) == [0, 1]
+
+
+@pytest.mark.parametrize("given", ["", "many", "0", "-2", "1.5", "9" * 30])
+def test_a_number_of_threads_that_is_none_is_named(monkeypatch, given):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with pytest.raises(InputError, match="OMP_NUM_THREADS of a worker is"):
+        threads_here()
+
+
+def test_the_first_of_nested_numbers_of_threads_counts(monkeypatch, with_threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert threads_here() == 2
 
 
 @pytest.mark.long
