@@ -76,17 +76,19 @@ def run_tracked(job: Job, watcher: Watcher | None = None) -> Any:
     A server that is lost meanwhile does not stop the work.
     """
     _prepare()
-    from httpx import TransportError
+    from httpx import HTTPError
 
     from flows.tracked.definitions import FLOWS, told_to
 
     with told_to(watcher or Watcher()) as told:
         try:
             return FLOWS[type(job)](**asdict(job))
-        except TransportError as error:
+        except HTTPError as error:  # no answer, or one as 502 of what stands before the server
             if told.done:
                 say("the Prefect server does not answer any more: it shows this run as unfinished")
                 return told.result
+            if told.failure is not None:
+                raise told.failure from None  # of the work, which may ask servers of its own
             raise UnavailableError(
                 "the Prefect server that tracks this run does not answer any more "
                 f"({str(error)[:200]}); run the same command again to go on"

@@ -205,7 +205,7 @@ def _report_plan(job: BuildJob, as_json: bool) -> None:
         table = plan_table(prepared.dataset_name, prepared.names, prepared.planned)
         write_table(
             table.rows,
-            right=("images", "shards", "finished", "to copy", "to write", "memory of a worker"),
+            right=("shards", "finished", "to copy", "to write", "memory"),
         )
         say(table.title)
     job.check_capacity(prepared)

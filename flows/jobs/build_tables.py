@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCache]) -> Table:
-    """Return what a build would do.
+    """Return what a build would do, in few columns: Prefect's pages are narrow.
 
     Parameters
     ----------
@@ -28,22 +28,22 @@ def plan_table(dataset: str, names: Sequence[str], planned: Sequence[PlannedCach
     rows: tuple[Mapping[str, Cell], ...] = tuple(
         {
             "cache": name,
-            "layer": cache.spec.extractor.layer,
-            "images": cache.plan.images,
             "shards": cache.plan.shard_count,
             "finished": cache.finished_shards,
             "to copy": cache.copied_shards,
             "to write": size(cache.bytes_to_write),
-            "memory of a worker": size(cache.worker_memory),
-            "codec": cache.plan.codec,
-            "id": cache.spec.id[:12],
+            "memory": size(cache.worker_memory),
         }
         for name, cache in zip(names, planned, strict=True)
     )
     written = sum(cache.bytes_to_write for cache in planned)
     todo = f"at most {size(written)} to write" if written else "nothing to do"
+    images = counted(max(cache.plan.images for cache in planned), "image")
     caches = counted(len(planned), "cache")
-    return Table(f"plan-{dataset}", f"Plan of {caches} of dataset {dataset}: {todo}", rows)
+    title = f"Plan of {caches} of the {images} of dataset {dataset}: {todo}"
+    if written:
+        title += "; memory is that of a worker"
+    return Table(f"plan-{dataset}", title, rows)
 
 
 def shard_table(

@@ -34,6 +34,8 @@ class Told:
     """Whether the job has been done, whatever Prefect's server was told."""
     result: Any = None
     """What it returned."""
+    failure: BaseException | None = None
+    """What a stage of it failed with for good."""
 
 
 _told: ContextVar[Told | None] = ContextVar("told", default=None)
@@ -59,7 +61,11 @@ def _as_flow(name: str, job_type: type[Job], run_name: str) -> Flow[..., Any]:
 
     def work(**parameters: Any) -> Any:
         told = _told.get() or Told()
-        told.result = job_type(**parameters).run(TrackedWatcher(told.watcher))
+        watcher = TrackedWatcher(told.watcher)
+        try:
+            told.result = job_type(**parameters).run(watcher)
+        finally:
+            told.failure = watcher.failure
         told.done = True
         return told.result
 

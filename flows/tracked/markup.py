@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from typing import Final
 
@@ -40,8 +41,17 @@ def code_markdown(title: str, lines: str) -> str:
 
 
 def artifact_key(text: str) -> str:
-    """Return a key as Prefect allows it: lower case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    """Return a key of lower case letters, digits and dashes, as Prefect has them.
+
+    A text that had to be changed has some digits of a digest behind it.
+
+    Examples
+    --------
+    >>> artifact_key("plan-photos"), artifact_key("open-photos-blocks.6")
+    ('plan-photos', 'open-photos-blocks-6-fb314216')
+    """
+    key = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return key if key == text else f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
-from httpx import HTTPStatusError, TransportError
+from httpx import HTTPError, HTTPStatusError
 from prefect import Task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -18,12 +18,14 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.tracked import retries
 from flows.tracked.markup import artifact_key, code_markdown, escaped, picture_markdown
 from flows.watching import Code, Picture, Result, Table, Watcher
+from vfs_ops.errors import VfsError
 from vfs_ops.progress import Progress, timed
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_UPDATES: Final = 2.0
 """A progress artifact is a request to the server, and shards may come by the hundred a second."""
 SECONDS_WITHOUT_SERVER: Final = 60.0
-"""Nothing is shown for so long after a server did not answer, since its client waits each time."""
+"""Nothing is shown for so long after a server did not take it, since its client waits each time."""
+NOT_FOUND: Final = 404
 
 
 class TrackedWatcher(Watcher):
@@ -46,12 +49,16 @@ class TrackedWatcher(Watcher):
 
     Notes
     -----
-    A server that does not answer misses artifacts; the work goes on.
+    A server that does not answer, or refuses, misses artifacts; the work goes on.
     """
+
+    failure: BaseException | None = None
+    """What the work of the latest stage failed with, whatever the server was told."""
 
     def __init__(self, also: Watcher) -> None:
         self._also = also
         self._silent_until = 0.0
+        self._told = False
         self._bars: dict[str, _Bar] = {}
         self._lock = threading.Lock()
         self._context: Context | None = None
@@ -68,7 +75,12 @@ class TrackedWatcher(Watcher):
 
         def body() -> Result:
             with self._stage_begins():
-                return work()
+                self.failure = None
+                try:
+                    return work()
+                except BaseException as error:
+                    self.failure = error
+                    raise
 
         task: Task[[], Result] = Task(
             body,
@@ -108,8 +120,12 @@ class TrackedWatcher(Watcher):
         self._send(lambda: create_markdown_artifact(text, key=key))
 
     def picture(self, draw: Callable[[], Picture | None]) -> None:
-        """Draw the picture and leave it as an artifact."""
-        picture = draw()
+        """Draw the picture and leave it as an artifact; one that cannot be drawn is left out."""
+        try:
+            picture = draw()
+        except (VfsError, OSError, ValueError) as error:  # of storage, disk, Pillow or matplotlib
+            self.note(f"a picture was left out: {error}")
+            return
         if picture is not None:
             text, key = picture_markdown(picture.title, picture.png), artifact_key(picture.key)
             self._send(lambda: create_markdown_artifact(text, key=key))
@@ -119,11 +135,11 @@ class TrackedWatcher(Watcher):
             return
         try:
             artifact()
-        except (TransportError, HTTPStatusError) as error:
-            if isinstance(error, HTTPStatusError) and error.response.status_code < 500:
-                raise  # it answers: what was sent is wrong
+        except (HTTPError, PrefectException) as error:
             self._silent_until = time.monotonic() + SECONDS_WITHOUT_SERVER
-            self._also.note("the Prefect server does not answer; the work goes on")
+            if not self._told:
+                self._told = True
+                self._also.note(f"the Prefect server {_refusal(error)}; the work goes on")
 
     @contextmanager
     def _stage_begins(self) -> Iterator[None]:
@@ -155,14 +171,26 @@ class _Bar:
         self.due = 0.0
         """When the next update may be sent."""
         self._id: UUID | None = None
+        self._deleted = False
 
     def show(self, progress: Progress) -> None:
         total = progress.total or 1
         percent, text = 100 * progress.done / total, _sentence(progress)
         if self._id is None:
             self._id = create_progress_artifact(percent, description=text)  # type: ignore[assignment]
-        else:
-            update_progress_artifact(self._id, percent, description=text)
+        elif not self._deleted:
+            try:
+                update_progress_artifact(self._id, percent, description=text)
+            except HTTPStatusError as error:
+                self._deleted = error.response.status_code == NOT_FOUND
+                if not self._deleted:
+                    raise
+
+
+def _refusal(error: Exception) -> str:
+    if isinstance(error, HTTPStatusError):
+        return f"does not take what this run shows ({error.response.status_code})"
+    return "does not answer"
 
 
 def _sentence(progress: Progress) -> str:

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from httpx import ConnectError, HTTPStatusError
 from proxy import running_proxy
 
 from flows.jobs.ingestion import IngestJob
@@ -60,6 +61,53 @@ def test_a_tracked_job_does_what_the_job_does(runs, photos, workspace, tmp_path)
     before = workspace.walk()
     assert run_tracked(job).version == 1
     assert workspace.walk() == before
+
+
+def test_a_bar_that_is_deleted_ends_no_work(runs, photos, workspace, monkeypatch):
+    monkeypatch.setattr("flows.tracked.watcher.SECONDS_BETWEEN_UPDATES", 0.0)
+    deleted, notes = [], []
+
+    class Deleting(Watcher):
+        def progress(self, progress):
+            for bar in runs.artifacts(runs.last()) if len(deleted) < 2 else ():
+                runs.client.request("DELETE", f"/artifacts/{bar['id']}")
+                deleted.append(bar["id"])
+
+        def note(self, text):
+            notes.append(text)
+
+    job = IngestJob(workspace=workspace.url, name="photos", source=str(photos))
+    assert run_tracked(job, Deleting()).facts["images"] == 60
+    assert runs.last()["state_name"] == "Completed"
+    assert len(deleted) == 1  # it does not come back
+    assert notes == []
+
+
+def test_what_the_work_could_not_reach_is_not_taken_for_our_server(runs, workspace, monkeypatch):
+    def unreachable(*_):
+        raise ConnectError("the library's weights")
+
+    monkeypatch.setattr(IngestJob, "_ingest", unreachable)
+    with pytest.raises(ConnectError, match="weights"):
+        run_tracked(IngestJob(workspace=workspace.url, name="photos", source="/"))
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_server_behind_a_gateway_may_be_lost(done, workspace, monkeypatch):
+    from flows.tracked import definitions
+
+    def flow(**_):
+        told = definitions._told.get()
+        told.done, told.result = done, "the result"
+        raise HTTPStatusError("502 Bad Gateway", request=None, response=None)
+
+    monkeypatch.setitem(definitions.FLOWS, IngestJob, flow)
+    job = IngestJob(workspace=workspace.url, name="photos", source="/")
+    if done:
+        assert run_tracked(job) == "the result"
+    else:
+        with pytest.raises(UnavailableError, match=r"Prefect server .*502 .*again to go on"):
+            run_tracked(job)
 
 
 def test_a_flow_takes_plain_json_and_refuses_what_is_none(workspace):

@@ -1,5 +1,7 @@
 """Names and labels that others chose stay text on Prefect's pages."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,14 @@ def test_lines_to_copy_stay_lines(markup, text):
     kinds = [token.type for token in parsed]
     assert kinds == ["paragraph_open", "inline", "paragraph_close", "fence"]
     assert parsed[-1].content == f"{text}\n"
+
+
+def test_names_that_differ_have_keys_that_differ(markup):
+    texts = ["plan-a.b", "plan-a-b", "plan-a_b", "plan-A-b", "plan-a--b", "plan-é", "plan-ö"]
+    keys = [markup.artifact_key(text) for text in texts]
+    assert len(set(keys)) == len(keys)
+    assert keys[1] == "plan-a-b"
+    assert all(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", key) for key in keys)
 
 
 def test_a_picture_has_no_address(markup):
