@@ -9,6 +9,7 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vfs_ops.caches.plans import MAX_THREADS
@@ -69,16 +70,18 @@ def run_on_workers(
     upcoming, running = iter(items), dict[Any, Any]()
     label, number = f"vfs-{name}-{secrets.token_hex(4)}", 0
     workers = _Workers(client, on_notice)
+    ahead = list(islice(upcoming, 1))
     try:
-        while True:
+        while ahead or running:
             room = TASKS_PER_WORKER * workers.count() - len(running)
-            for item in _take(upcoming, room):
-                call = _packed(function, item)
+            while ahead and room > 0:
+                call = _packed(function, ahead.pop())
                 future: Any = client.submit(pickle.loads, call, key=(label, number), pure=False)
-                running[future.key], number = future, number + 1
+                running[future.key], number, room = future, number + 1, room - 1
                 future.add_done_callback(finished.put)
+                ahead.extend(islice(upcoming, 1))
             if not running:
-                return
+                continue  # no worker is there: counting them pauses, and gives up in the end
             with contextlib.suppress(queue.Empty):
                 future = finished.get(timeout=_LOOK_SECONDS)
                 del running[future.key]
@@ -230,14 +233,6 @@ class _Workers:
             )
         else:
             time.sleep(0.1)
-
-
-def _take(items: Iterator[_Item], count: int) -> Iterator[_Item]:
-    for _ in range(count):
-        try:
-            yield next(items)
-        except StopIteration:
-            return
 
 
 def _result(future: Future[Any]) -> Any:

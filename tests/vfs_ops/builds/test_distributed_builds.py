@@ -11,6 +11,7 @@ from saboteurs import Saboteur
 from vfs_ops.builds import retries
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import open_cluster
+from vfs_ops.builds.distribution import run_on_workers
 from vfs_ops.builds.verification import verify
 from vfs_ops.caches.cache import open_cache
 from vfs_ops.errors import (
@@ -84,6 +85,22 @@ def test_a_killed_worker_costs_its_shards_only(dataset, photos, client, marks, u
     assert len(list(marks.iterdir())) == 1
     assert [stored_bytes(cache) for cache in caches] == undisturbed
     assert len({(report.cache, report.shard) for report in shards}) == len(shards)
+
+
+def test_workers_that_are_away_for_a_moment_are_waited_for(client, monkeypatch):
+    scheduler_info, looks = client.scheduler_info, []
+
+    def nobody_at_first(**options):
+        looks.append(options)
+        return {"workers": {}} if len(looks) < 3 else scheduler_info(**options)
+
+    monkeypatch.setattr(client, "scheduler_info", nobody_at_first)
+    told = []
+    run_on_workers(
+        client, abs, range(-5, 0), name="t", on_result=told.append, on_notice=told.append
+    )
+    assert sorted(told) == [1, 2, 3, 4, 5]
+    assert len(looks) == 3
 
 
 @pytest.mark.long
@@ -170,6 +187,6 @@ def test_workers_with_too_little_memory_are_refused_with_both_numbers(dataset, c
     from vfs_ops.builds import capacity
 
     monkeypatch.setattr(capacity, "_worker_limits", lambda client: [100 << 20])
-    with pytest.raises(TooLargeError, match=r"0\.\d\d GiB of memory a process, and 0\.10 GiB"):
+    with pytest.raises(TooLargeError, match=r"\d\d\d\.\d MB of memory a process, and 104.9 MB"):
         build(dataset, make_extractor(), client=client)
     assert dataset.workspace.walk("caches") == []
