@@ -1,26 +1,23 @@
-"""A loop that this processor is given as it is needed, in LLVM's language; loads llvmlite.
+"""The loop that scores stored feature maps, in LLVM's language (`vfs_ops.kernel.machine_code`).
 
 Feature maps stay as stored until they are in registers: some channels of a cell are converted to
 float32 there, and multiplied with the columns that meet the cell in some window. The products are
 added to the sums of these windows, each of as many numbers side by side as a register holds; only
 a finished sum is added up across. So nothing is written that is not a result, and a product of a
 cell and a column that no window needs is not computed.
-
-The loop takes some hundredths of a second to translate, once in a process. While it runs, the
-interpreter's lock is free.
 """
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from llvmlite import binding  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from vfs_ops.kernel.machine_code import NUMBER, POINTER, has, lines, translated
 from vfs_ops.kernel.taps import TAPS, Taps
 
 _AHEAD: Final = 2048
@@ -41,10 +38,9 @@ class Registers:
 @cache
 def registers() -> Registers | None:
     """Return what suits this processor; None if it cannot convert float16 by itself."""
-    features = binding.get_host_cpu_features()
-    if not (features.get("f16c") and features.get("fma")):
+    if not (has("f16c") and has("fma")):
         return None
-    return Registers(16, 4) if features.get("avx512f") else Registers(8, 2)
+    return Registers(16, 4) if has("avx512f") else Registers(8, 2)
 
 
 def add_up(
@@ -74,7 +70,7 @@ def add_up(
         Shape (sum, image), to be filled.
     """
     starts = rows * stored[0].size
-    _loops(held, stored.dtype.str).loop(
+    _loop(held, stored.dtype.str)(
         stored.ctypes.data,
         starts.ctypes.data,
         len(starts),
@@ -94,34 +90,11 @@ def scratch_values(taps: Taps, held: Registers) -> int:
     return taps.sums * held.images * held.lanes
 
 
-@dataclass(frozen=True, eq=False)
-class _Loops:
-    """A compiled loop, and what must live as long."""
-
-    loop: Any
-    engine: Any
-
-
 @cache
-def _loops(held: Registers, dtype: str) -> _Loops:
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    module = binding.parse_assembly(_assembly(held, "half" if dtype == "<f2" else "float"))
-    module.verify()
-    target = binding.Target.from_default_triple()
-    machine = target.create_target_machine(
-        cpu=binding.get_host_cpu_name(),
-        features=binding.get_host_cpu_features().flatten(),
-        opt=3,
-        jit=True,
-    )
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    images, columns, pieces = (pointer, pointer, number), (pointer, number), (pointer, number)
-    arguments = (*images, *columns, *pieces, pointer, pointer, pointer, number)
-    loop = ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address("add_up"))
-    return _Loops(loop, engine)
+def _loop(held: Registers, dtype: str) -> Callable[..., None]:
+    images, columns, pieces = (POINTER, POINTER, NUMBER), (POINTER, NUMBER), (POINTER, NUMBER)
+    arguments = (*images, *columns, *pieces, POINTER, POINTER, POINTER, NUMBER)
+    return translated(_assembly(held, "half" if dtype == "<f2" else "float"), "add_up", arguments)
 
 
 def _assembly(held: Registers, element: str) -> str:
@@ -153,7 +126,6 @@ def _assembly(held: Registers, element: str) -> str:
         ]
     cases = " ".join(f"i64 {taps}, label %tile{taps}" for taps in range(1, TAPS))
     tiles = "\n".join(_tile(held, element, taps) for taps in range(1, TAPS + 1))
-    newline = "\n  "
     return f"""
 declare i64 @llvm.smin.i64(i64, i64)
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
@@ -168,7 +140,7 @@ entry:
   br label %images_begin
 images_begin:
   %image = phi i64 [0, %entry], [%next_image, %images_end]
-  {newline.join(begin)}
+  {lines(begin)}
   call void @llvm.memset.p0.i64(ptr %scratch, i8 0, i64 %bytes, i1 false)
   br label %pieces_begin
 pieces_begin:
@@ -182,7 +154,7 @@ pieces_begin:
   %first = load i64, ptr %first_at
   %of_first = mul i64 %first, 2
   %pairs = getelementptr i64, ptr %table, i64 %of_first
-  {newline.join(cells)}
+  {lines(cells)}
   switch i64 %taps, label %tile{TAPS} [{cases}]
 {tiles}
 pieces_end:
@@ -193,7 +165,7 @@ windows_begin:
   %window = phi i64 [0, %pieces_end], [%next_window, %windows_begin]
   %of_sum = mul i64 %window, {lanes * held.images}
   %row = mul i64 %window, %images
-  {newline.join(finish)}
+  {lines(finish)}
   %next_window = add i64 %window, 1
   %more_windows = icmp slt i64 %next_window, %windows
   br i1 %more_windows, label %windows_begin, label %images_end
@@ -254,16 +226,15 @@ def _tile(held: Registers, element: str, taps: int) -> str:
             f"%{name}.after{end} = fadd contract {vector} %{name}.held{end}, %{name}.product{end}",
         ]
         store.append(f"store {vector} %{name}.after{end}, ptr %{name}.to{end}, align 4")
-    newline = "\n  "
     return f"""{name}:
-  {newline.join(load)}
+  {lines(load)}
   br label %{name}.loop
 {name}.loop:
   %{name}.channel = phi i64 [0, %{name}], [%{name}.next, %{name}.loop]
-  {newline.join(loop)}
+  {lines(loop)}
   %{name}.next = add i64 %{name}.channel, {held.lanes}
   %{name}.more = icmp slt i64 %{name}.next, %channels
   br i1 %{name}.more, label %{name}.loop, label %{name}.end
 {name}.end:
-  {newline.join(store)}
+  {lines(store)}
   br label %pieces_end"""
