@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vfs_ops.caches.layout import features_key, sq_norm_key
-from vfs_ops.caches.local_blocks import blocks_of_file, is_in_blocks
 from vfs_ops.caches.plans import Plan
 from vfs_ops.caches.receipts import Receipt
 from vfs_ops.caches.shard_sources import (
@@ -56,19 +55,6 @@ class ShardStore:
             if wanted is None or not is_read_in_ranges(self.workspace, self.plan, receipt, wanted):
                 return self._whole(receipt, scratch or Scratch())
             return self._part(receipt, wanted)
-
-    def read_blocks(
-        self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch
-    ) -> Iterator[ShardArrays]:
-        """Read a shard from local disk a block at a time, else as one; see `ShardSource`."""
-        ranged = wanted is not None and is_read_in_ranges(
-            self.workspace, self.plan, receipt, wanted
-        )
-        if self.plan.codec != "none" or ranged or not is_in_blocks(self.workspace):
-            yield self.read(receipt, wanted, scratch)
-            return
-        with self._missing_is_incomplete(receipt):
-            yield from blocks_of_file(self.workspace, self.plan, receipt, scratch)
 
     def read_norms(self, receipt: Receipt) -> NDArray[np.float32]:
         """Read the squared norms of one shard, shape (image, y, x); see `ShardSource`."""

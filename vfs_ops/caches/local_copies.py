@@ -82,12 +82,6 @@ class LocalCopies:
         self._keep(receipt, features, norms)
         return arrays
 
-    def read_blocks(
-        self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch
-    ) -> Iterator[ShardArrays]:
-        """Read the whole shard as one block: a copy that is damaged is replaced as a whole."""
-        yield self.read(receipt, wanted, scratch)
-
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:
         """Read the feature maps of some rows, from the copy if there is one."""
         found = self._read_copy(receipt, Scratch())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -51,12 +51,6 @@ class ResidentShards:
     ) -> ShardArrays:
         """Return the whole shard, whatever is wanted of it; nothing is read."""
         return self.shards[receipt.shard]
-
-    def read_blocks(
-        self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch
-    ) -> Iterator[ShardArrays]:
-        """Return the whole shard as one block."""
-        yield self.read(receipt, wanted, scratch)
 
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:
         """Return a copy of some rows' feature maps."""

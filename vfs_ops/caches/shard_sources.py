@@ -7,7 +7,7 @@ copies on local disk (`vfs_ops.caches.local_copies`), or memory (`vfs_ops.caches
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -111,20 +111,6 @@ class ShardSource(Protocol):
             If it is not there.
         AccessError, UnavailableError, StorageError
             As the storage answers.
-        """
-
-    def read_blocks(
-        self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch
-    ) -> Iterator[ShardArrays]:
-        """Read as `read` does, a block of rows at a time where that costs no more requests.
-
-        Each block can be scored while the processor's cache still holds it. All of them hold until
-        `scratch` is used again.
-
-        Raises
-        ------
-        DamagedError, IncompleteError, AccessError, UnavailableError, StorageError
-            As `read` does, with the block that it happens to.
         """
 
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:

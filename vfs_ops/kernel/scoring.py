@@ -75,66 +75,28 @@ def best_of_parts(
         One per query.
     """
     scratch = Scratch() if scratch is None else scratch
-    proposals = Proposals(batch, cancelled)
-    proposals.add(parts, scratch)
-    return proposals.decide(k, floors, scratch)
+    some = [part for part in parts if part.allowed.any()]
+    queries = len(batch)
+    if not some:
+        return [Best.empty()] * queries
+    rounding = _rounding(some[0].block)
+    proposed = [Proposed.nothing(queries, len(part.block)) for part in some]
 
+    def propose(number: int, scratch: Scratch) -> None:
+        _propose(batch, some[number], rounding, proposed[number], scratch)
 
-class Proposals:
-    """What a fast pass finds in parts as they come, decided once all are there.
+    spread(range(len(some)), propose, scratch)
+    images, together = Images.of(some, rounding), Proposed.joined(proposed)
+    least = np.full(queries, -np.inf) if floors is None else floors
+    found = [Best.empty()] * queries
+    every = slice(None)
 
-    A part may be added while the processor's cache still holds it. The parts are read again when
-    it is decided.
+    def one(number: int, scratch: Scratch) -> None:
+        query, floor = batch.singles[number], float(least[number])
+        found[number] = decide(query, images, together.of(number, every), k, floor, scratch)
 
-    Parameters
-    ----------
-    batch
-        The queries.
-    cancelled
-        Asked before each part, and each query that is decided. Once it says so, which is for good,
-        the others are left out, and what is returned is of no use.
-    """
-
-    def __init__(self, batch: Batch, cancelled: Callable[[], bool] = lambda: False) -> None:
-        self._batch, self._cancelled = batch, cancelled
-        self._rounding: float | None = None  # found out by the first part
-        self._parts: list[Part] = []
-        self._found: list[Proposed] = []
-
-    def add(self, parts: Sequence[Part], scratch: Scratch) -> None:
-        """Score all windows of some parts fast."""
-        some = [part for part in parts if part.allowed.any()]
-        if some and self._rounding is None:
-            self._rounding = rounding_of_factors(*some[0].block.kind)
-        queries, rounding = len(self._batch), self._rounding or 0
-        found = [Proposed.nothing(queries, len(part.block)) for part in some]
-
-        def one(number: int, scratch: Scratch) -> None:
-            if not self._cancelled():
-                _propose(self._batch, some[number], rounding, found[number], scratch)
-
-        spread(range(len(some)), one, scratch)
-        self._parts += some
-        self._found += found
-
-    def decide(self, k: int, floors: NDArray[np.float64] | None, scratch: Scratch) -> list[Best]:
-        """Return the best windows for each query, as `best_of_parts` does."""
-        queries = len(self._batch)
-        if not self._parts:
-            return [Best.empty()] * queries
-        images, proposed = Images.of(self._parts, self._rounding or 0), Proposed.joined(self._found)
-        least = np.full(queries, -np.inf) if floors is None else floors
-        found = [Best.empty()] * queries
-        every = slice(None)
-
-        def one(number: int, scratch: Scratch) -> None:
-            if self._cancelled():
-                return
-            query, floor = self._batch.singles[number], float(least[number])
-            found[number] = decide(query, images, proposed.of(number, every), k, floor, scratch)
-
-        spread(range(queries), one, scratch)
-        return found
+    spread(range(queries), one, scratch)
+    return found
 
 
 def best_scores(
@@ -153,7 +115,7 @@ def best_scores(
     scratch = Scratch() if scratch is None else scratch
     shape = (len(batch), len(part.block))
     score, y, x = np.full(shape, np.nan), np.full(shape, -1), np.full(shape, -1)
-    images = Images.of([part], rounding_of_factors(*part.block.kind))
+    images = Images.of([part], _rounding(part.block))
     allowed = part.allowed_to(len(batch))
     for number, query in enumerate(batch.singles):
         rows = np.flatnonzero(allowed[number])
@@ -204,6 +166,13 @@ def scratch_bytes(grid: tuple[int, int], channels: int, queries: int = 1) -> int
         Scored together.
     """
     return float_pass_bytes(grid, channels, queries) + candidate_bytes(grid, channels)
+
+
+def _rounding(block: Block) -> float:
+    """Return what is added to ε where torch multiplies, not the compiled loop."""
+    if loop_registers(block.features) is not None:
+        return 0.0
+    return rounding_of_factors(*block.kind)
 
 
 def _propose(batch: Batch, part: Part, rounding: float, bounds: Proposed, scratch: Scratch) -> None:

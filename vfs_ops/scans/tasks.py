@@ -19,8 +19,8 @@ from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Block, Part
 from vfs_ops.kernel.blocks import Scratch as Buffers
 from vfs_ops.kernel.exact import Pattern
-from vfs_ops.kernel.scoring import Proposals, best_of_parts, best_scores
-from vfs_ops.kernel.topk import Best, joined
+from vfs_ops.kernel.scoring import best_of_parts, best_scores
+from vfs_ops.kernel.topk import Best
 from vfs_ops.scans.plan import ShardTask
 from vfs_ops.store.traffic import counting
 
@@ -113,30 +113,28 @@ class Scorer:
             return None
         scratch, buffers = self._reused()
         shard, wanted = task.receipt.shard, None if task.whole else task.wanted
-        scored = _Scored(self._batch, self._job.k, buffers)
-        cost, scoring, images = ReadCost(), 0.0, 0
         begun = time.perf_counter()
         with counting() as traffic:
             try:
-                for arrays in self._job.source.read_blocks(task.receipt, wanted, scratch):
-                    if cancelled():
-                        return None
-                    started = time.perf_counter()
-                    part, count = self._part(task, arrays)
-                    scored.add(part)
-                    cost, images = cost + arrays.cost, images + count
-                    scoring += time.perf_counter() - started
+                arrays = self._job.source.read(task.receipt, wanted, scratch)
             except IncompleteError:
                 if not self._job.allow_partial:
                     raise
-                waited = time.perf_counter() - begun - scoring
+                waited = time.perf_counter() - begun
                 cost = ReadCost(traffic.requests, traffic.bytes_read, waited)
                 nothing = tuple(Best.empty() for _ in self._batch.patterns)
-                return ShardResult(shard, 0, nothing, cost, scoring, self.device, missing=True)
+                return ShardResult(shard, 0, nothing, cost, 0.0, self.device, missing=True)
+        if cancelled():
+            return None
         started = time.perf_counter()
-        best = scored.best(floors())
-        scoring += time.perf_counter() - started
-        return ShardResult(shard, images, best, cost, scoring, self.device, missing=False)
+        part, images = self._part(task, arrays)
+        if self._job.k is None:
+            best = _best_of_images(self._batch, part, buffers)
+        else:
+            least = np.asarray(floors(), np.float64)
+            best = tuple(best_of_parts(self._batch, [part], self._job.k, least, buffers))
+        scoring = time.perf_counter() - started
+        return ShardResult(shard, images, best, arrays.cost, scoring, self.device, missing=False)
 
     def run_together(
         self,
@@ -194,27 +192,6 @@ class Scorer:
             self._of_thread.memory = Scratch(), Buffers()
         memory: tuple[Scratch, Buffers] = self._of_thread.memory
         return memory
-
-
-class _Scored:
-    """The blocks of a shard that have come, scored as far as one block allows."""
-
-    def __init__(self, batch: Batch, k: int | None, buffers: Buffers) -> None:
-        self._batch, self._k, self._buffers = batch, k, buffers
-        self._proposals = Proposals(batch)
-        self._found: list[tuple[Best, ...]] = []
-
-    def add(self, part: Part) -> None:
-        if self._k is None:
-            self._found.append(_best_of_images(self._batch, part, self._buffers))
-        else:
-            self._proposals.add([part], self._buffers)
-
-    def best(self, floors: Sequence[float]) -> tuple[Best, ...]:
-        if self._k is None:
-            return tuple(joined(of_query) for of_query in zip(*self._found, strict=True))
-        least = np.asarray(floors, np.float64)
-        return tuple(self._proposals.decide(self._k, least, self._buffers))
 
 
 def _best_of_images(batch: Batch, part: Part, buffers: Buffers) -> tuple[Best, ...]:

@@ -33,13 +33,13 @@ def test_many_queries_find_what_each_finds_alone(
     boxes = [BOX, [(0.0, 0.0, 12.0, 12.0)], None]
     queries = [query_from_row(described, 3 * n, boxes=boxes[n % 3]) for n in range(10)]
     alone = [search(described, one, 4, unique_by=unique_by) for one in queries]
-    read, shards = ShardStore.read_blocks, []
+    read, shards = ShardStore.read, []
 
     def counted(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         shards.append(receipt.shard)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(ShardStore, "read_blocks", counted)
+    monkeypatch.setattr(ShardStore, "read", counted)
     together = search(described, queries=queries, k=4, unique_by=unique_by)
     assert [places(hits) for hits in together] == [places(hits) for hits in alone]
     assert sorted(shards) == [0, 1]

@@ -51,7 +51,7 @@ def test_shards_may_come_from_storage_in_any_order(
     cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = places(search(cache, query, 9))
-    read, last = ShardStore.read_blocks, threading.Event()
+    read, last = ShardStore.read, threading.Event()
 
     def delayed(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         if receipt.shard == 3:
@@ -59,7 +59,7 @@ def test_shards_may_come_from_storage_in_any_order(
         assert last.wait(10)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(ShardStore, "read_blocks", delayed)
+    monkeypatch.setattr(ShardStore, "read", delayed)
     assert places(search(cache, query, 9, threads=4)) == expected
 
 
@@ -175,7 +175,7 @@ def test_an_error_of_a_reader_reaches_the_caller_and_stops_the_others(
         raise DamagedError(f"shard {receipt.shard} is cut off")
 
     before = threading.active_count()
-    monkeypatch.setattr(ShardStore, "read_blocks", broken)
+    monkeypatch.setattr(ShardStore, "read", broken)
     with pytest.raises(DamagedError, match="shard"):
         search(cache, query)
     assert threading.active_count() == before

@@ -32,7 +32,7 @@ def test_partial_results_grow_and_the_last_is_the_answer(cache: Cache, query: Qu
 def test_a_search_is_cancelled_within_a_shard(
     cache: Cache, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, started, go_on = ShardStore.read_blocks, threading.Event(), threading.Event()
+    read, started, go_on = ShardStore.read, threading.Event(), threading.Event()
 
     def slow(self: ShardStore, receipt: Receipt, *others: Any) -> Any:
         if receipt.shard == 1:
@@ -40,7 +40,7 @@ def test_a_search_is_cancelled_within_a_shard(
             assert go_on.wait(30)
         return read(self, receipt, *others)
 
-    monkeypatch.setattr(ShardStore, "read_blocks", slow)
+    monkeypatch.setattr(ShardStore, "read", slow)
     before = threading.active_count()
     run = search_iter(cache, query, threads=1)
     other = threading.Thread(
