@@ -131,14 +131,17 @@ class ShardStore:
         features = np.empty((len(chunks), per_chunk, *plan.image_shape), plan.dtype)
         for number, (offset, length) in enumerate(index[chunks].tolist()):
             span = int(np.searchsorted(starts, offset, "right")) - 1
+            if span:
+                parts[span - 1] = b""  # what is decoded makes room for what will be
             begin = offset - spans[span][0]
-            stored = parts[span][begin : begin + length]
+            stored = memoryview(parts[span])[begin : begin + length]
             checksum = receipt.chunk_checksums[int(chunks[number])]
             features[number] = decode_chunk(stored, checksum, plan, what)
         rows = (chunks[:, None] * per_chunk + np.arange(per_chunk)).reshape(-1)
-        there = rows < receipt.stop - receipt.start  # the last chunk of the last shard is padded
-        maps = features.reshape(-1, *plan.image_shape)[there]
-        return rows[there], maps, time.perf_counter() - read
+        # the last chunk of the last shard is padded
+        count = int(np.searchsorted(rows, receipt.stop - receipt.start))
+        maps = features.reshape(-1, *plan.image_shape)[:count]
+        return rows[:count], maps, time.perf_counter() - read
 
     @contextlib.contextmanager
     def _missing_is_incomplete(self, receipt: Receipt) -> Iterator[None]:

@@ -57,7 +57,7 @@ def receipt_key(cache_id: str, shard: int) -> str:
     return cache_key(cache_id, "receipts", f"{shard:05d}.json")
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """Return the SHA-256 of bytes in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 

@@ -227,6 +227,6 @@ def decode_norms(data: Bytes, receipt: Receipt, plan: Plan) -> NDArray[np.float3
     DamagedError
         If they are not as they were written.
     """
-    if len(data) != norm_bytes(plan) or sha256(data.tobytes()) != receipt.sq_norm:
+    if len(data) != norm_bytes(plan) or sha256(data.data) != receipt.sq_norm:
         raise DamagedError(f"{shard_name(plan, receipt)}: sq_norm is not as written; run verify")
     return data.view("<f4").reshape(-1, *plan.grid)[: receipt.stop - receipt.start]

@@ -125,7 +125,9 @@ def chunk_checksums(data: bytes, images: int, plan: Plan, what: str) -> tuple[in
     return tuple(crc32c(data[offset : offset + length]) for offset, length in index.tolist())
 
 
-def decode_chunk(data: bytes, checksum: int, plan: Plan, what: str) -> NDArray[np.floating]:
+def decode_chunk(
+    data: bytes | memoryview, checksum: int, plan: Plan, what: str
+) -> NDArray[np.floating]:
     """Decode one chunk into shape (image, y, x, channel), padding included.
 
     Raises

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern
-from vfs_ops.kernel.taps import Taps
+from vfs_ops.kernel.taps import TAPS, Taps
 
 LOW_STEPS: Final = 256
 """A step of the high part in steps of the low part."""
@@ -201,6 +201,22 @@ class Batch:
         for bundle in self.bundles:
             yield from bundle.groups
         yield from self.direct
+
+
+def batch_bytes(patterns: Sequence[Pattern], grid: tuple[int, int]) -> int:
+    """Return how much memory queries take at most: as given, and made ready.
+
+    That is the columns in all forms, twice, by themselves and put together, either as rows of boxes
+    or with the places that they are multiplied at; together and for each query alone.
+    """
+    taken, times = 0, 1 if len(patterns) == 1 else 2
+    for pattern in patterns:
+        values, box = pattern.products.size, math.prod(pattern.size) * pattern.channels
+        taps = len(pattern.squared) * math.prod(pattern.offsets(grid))
+        pieces = taps // TAPS + math.prod(grid)
+        ready = 2 * (4 + 2) * values + 4 * max(values, box) + 2 * 8 * taps + 3 * 8 * pieces
+        taken += 8 * values + times * ready
+    return taken
 
 
 def _check_size(pattern: Pattern, grid: tuple[int, int]) -> None:

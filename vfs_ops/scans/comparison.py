@@ -167,7 +167,7 @@ def compare(
             progress=progress,
         )
         hits[name] = found.answers
-        plan = plan_scan(cache, rows=rows, threads=threads)
+        plan = plan_scan(cache, rows=rows, threads=threads, client=client)
         questions = Questions.of(cache, None, asked[name])
         best = best_windows(cache, questions, plan, Ledger(cache), client, progress=progress)
         scores[name] = [_by_row(of_query.image, of_query.score, cache.count) for of_query in best]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.cache_reading import is_read_in_ranges, ranged_cost
+from vfs_ops.caches.local_copies import LocalCopies
 from vfs_ops.caches.receipts import Receipt
 from vfs_ops.caches.shard_sources import norm_bytes
 from vfs_ops.caches.shards import decoded_bytes
 from vfs_ops.datasets.predicates import Filters
 from vfs_ops.errors import IncompleteError, QueryError
+from vfs_ops.scans.clusters import cluster_of, threads_of
 from vfs_ops.scans.queries import Query
 from vfs_ops.store.urls import REMOTE_PROTOCOLS
 
@@ -66,18 +68,23 @@ class ScanPlan:
     threads: int
     """Shards in memory at once."""
     shard_bytes: int
-    """Most that one shard takes in memory: as it is stored, twice where a client puts it together,
-    as decoded if it is compressed, and its norms."""
+    """Most that one shard takes in memory, or what is read of it: as it is stored, twice where a
+    client puts it together, as decoded if it is compressed or read in ranges, and its norms."""
     kernel_bytes: int
     """Most that the kernel takes beside it in each thread; 0 of a plan without queries."""
+    query_bytes: int
+    """Most that the queries take, which all threads share; each worker of a cluster has them."""
+    limited: bool
+    """Whether the caller chose `threads`; else a cluster uses what workers come, too."""
 
     @property
     def memory_bytes(self) -> int:
         """Bound on the memory that the search of a stored cache takes while it reads and scores.
 
-        One in memory is scored many shards at a time, which may take more for many queries.
+        On a cluster, that of all workers together, but for the queries, which each has. A cache in
+        memory is scored many shards at a time, which may take more for many queries.
         """
-        return self.threads * (self.shard_bytes + self.kernel_bytes)
+        return self.threads * (self.shard_bytes + self.kernel_bytes) + self.query_bytes
 
     @property
     def images(self) -> int:
@@ -128,6 +135,7 @@ def plan_scan(
     threads: int | None = None,
     allow_partial: bool = False,
     queries: Sequence[Query] = (),
+    client: Any = None,
 ) -> ScanPlan:
     """Decide what a search of a cache reads.
 
@@ -142,12 +150,15 @@ def plan_scan(
     unique_by
         Column of which each value may give one hit at most.
     threads
-        Shards that are read and scored at once. If not given, `DEFAULT_THREADS`, and `READ_AHEAD`
-        more where the store is remote.
+        Shards that are read and scored at once, on a cluster by all workers together. If not given,
+        the threads of the cluster's workers, or else `DEFAULT_THREADS`, and `READ_AHEAD` more where
+        the store is remote.
     allow_partial
         Plan for the shards that are there, if some are missing.
     queries
         What will be searched for, to tell the memory that scoring takes, too.
+    client
+        A `distributed.Client` on whose workers to search; see `vfs_ops.scans.clusters.cluster_of`.
 
     Raises
     ------
@@ -163,7 +174,11 @@ def plan_scan(
     >>> plan_scan(cache, where=[("label", "==", "cat")])  # doctest: +SKIP
     <ScanPlan: 3100 images of cache 3f29a1c0d4be in 98 shards (41 by ranged reads), 1320.5 MiB; …>
     """
-    at_once = default_threads(cache) if threads is None else check_positive("threads", threads)
+    cluster = cluster_of(cache, client)
+    if threads is not None:
+        at_once = check_positive("threads", threads)
+    else:
+        at_once = default_threads(cache) if cluster is None else threads_of(cluster)
     allowed = cache.dataset.where(where)
     matching = int(allowed.sum())
     if rows is not None:
@@ -191,20 +206,35 @@ def plan_scan(
             f"cache {cache.id[:12]} has none of the shards to search; build it again"
         )
     shard = 0 if cache.resident else max(map(partial(_shard_bytes, cache), tasks))
-    return ScanPlan(cache.id, tasks, missing, at_once, shard, _kernel_bytes(cache, queries))
+    return ScanPlan(
+        cache=cache.id,
+        tasks=tasks,
+        missing=missing,
+        threads=at_once,
+        shard_bytes=shard,
+        kernel_bytes=_kernel_bytes(cache, queries),
+        query_bytes=_query_bytes(cache, queries),
+        limited=threads is not None,
+    )
 
 
 def default_threads(cache: Cache) -> int:
-    """Return how many shards of a cache are read and scored at once if nobody says."""
+    """Return how many shards of a cache this process reads and scores at once if nobody says."""
     remote = not cache.resident and cache.workspace.protocol in REMOTE_PROTOCOLS
     return DEFAULT_THREADS + READ_AHEAD if remote else DEFAULT_THREADS
 
 
 def _shard_bytes(cache: Cache, task: ShardTask) -> int:
-    remote = cache.workspace.protocol in REMOTE_PROTOCOLS
-    stored = task.receipt.feature_bytes + norm_bytes(cache.plan)
-    decoded = 0 if cache.plan.codec == "none" else decoded_bytes(cache.plan)
-    return (1 + remote) * stored + decoded
+    plan, remote = cache.plan, cache.workspace.protocol in REMOTE_PROTOCOLS
+    copied = isinstance(cache.source, LocalCopies)
+    decoded = 0 if plan.codec == "none" else decoded_bytes(plan)
+    norms = norm_bytes(plan)
+    whole = (1 + remote + (remote and copied)) * (task.receipt.feature_bytes + norms) + decoded
+    if task.whole or task.wanted is None:
+        return whole
+    chunks = len(np.unique(task.wanted // plan.images_per_chunk))
+    ranges = (1 + remote) * task.bytes + chunks * plan.images_per_chunk * plan.image_bytes + norms
+    return max(ranges, whole) if copied else ranges  # a copy is read whole
 
 
 def _kernel_bytes(cache: Cache, queries: Sequence[Query]) -> int:
@@ -214,6 +244,12 @@ def _kernel_bytes(cache: Cache, queries: Sequence[Query]) -> int:
         return 0
     proposed = _PROPOSED_BYTES * len(queries) * cache.plan.images_per_shard
     return scratch_bytes(cache.grid, cache.channels, len(queries)) + proposed
+
+
+def _query_bytes(cache: Cache, queries: Sequence[Query]) -> int:
+    from vfs_ops.kernel.batches import batch_bytes
+
+    return batch_bytes([query.pattern for query in queries], cache.grid)
 
 
 def _tasks(

@@ -16,12 +16,12 @@ from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.topk import Best, best_of
+from vfs_ops.scans.clusters import cluster_of
 from vfs_ops.scans.hits import Hits, ManyHits
 from vfs_ops.scans.plan import ScanPlan
 from vfs_ops.scans.provenance import Ledger, Provenance, counted
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.runners import (
-    active_client,
     run_in_memory,
     run_on_cluster,
     run_on_threads,
@@ -93,18 +93,11 @@ def shard_results(
     QueryError
         If a cluster is given for a cache that only this process can see.
     """
-    resident = cache.resident
-    here = resident or cache.workspace.protocol == "memory"
-    if client is not None and here:
-        raise QueryError(
-            f"cache {cache.id[:12]} lies in the memory of this process, which a cluster's workers "
-            "cannot see; leave client= out"
-        )
-    client = None if here else client or active_client()
+    client = cluster_of(cache, client)
     lowest = [-np.inf] * len(patterns)
     asked = (lambda: lowest) if floors is None else floors
     stop = stop or threading.Event()
-    if resident:
+    if cache.resident:
         return run_in_memory(job, patterns, plan, asked, stop)
     if client is None:
         return run_on_threads(job, patterns, plan, asked, stop)
@@ -113,8 +106,7 @@ def shard_results(
 
 def executor_name(cache: Cache, plan: ScanPlan, client: Any) -> str:
     """Return what runs a scan, in words."""
-    here = cache.resident or cache.workspace.protocol == "memory"
-    client = None if here else client or active_client()
+    client = cluster_of(cache, client)
     if client is None:
         return f"{plan.threads} thread{'' if plan.threads == 1 else 's'}"
     return f"cluster {client.scheduler.address}"

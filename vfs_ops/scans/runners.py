@@ -6,7 +6,6 @@ Results come as tasks finish, in any order; the merge does not care (`vfs_ops.ke
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,6 +18,7 @@ import torch
 
 from vfs_ops.errors import UnavailableError
 from vfs_ops.kernel.exact import Pattern
+from vfs_ops.scans.clusters import threads_of
 from vfs_ops.scans.plan import ScanPlan, ShardTask
 from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult, run_task
 
@@ -149,7 +149,8 @@ def run_on_cluster(
     """Run all tasks on the workers of a `distributed.Client`; yields what has finished meanwhile.
 
     The queries are a task of their own, so that a worker gets them once, from another worker where
-    there is one, and loses nothing when it dies. Tasks are handed over a few at a time.
+    there is one, and loses nothing when it dies. Tasks are handed over a few at a time, and no more
+    than `plan.threads` if the caller chose that.
 
     Raises
     ------
@@ -167,8 +168,8 @@ def run_on_cluster(
     running: dict[str, Any] = {}
 
     def submit() -> None:
-        threads = sum(client.nthreads().values()) or 1
-        while waiting and len(running) < TASKS_PER_THREAD * threads:
+        most = plan.threads if plan.limited else TASKS_PER_THREAD * threads_of(client)
+        while waiting and len(running) < most:
             task = waiting.pop()
             future = client.submit(run_task, scorer, task, tuple(floors()), pure=False)
             running[future.key] = future
@@ -198,18 +199,6 @@ def run_on_cluster(
             yield results
     finally:
         client.cancel([*running.values(), scorer, *shared])
-
-
-def active_client() -> Any:
-    """Return the process's active `distributed.Client`; None if there is none."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()  # type: ignore[no-untyped-call]
-    except ValueError:
-        return None
 
 
 def _next_finished(client: Any, finished: SimpleQueue[Any], stop: threading.Event) -> list[Any]:

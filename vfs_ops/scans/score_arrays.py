@@ -74,6 +74,7 @@ def score_images(
             threads=threads,
             allow_partial=allow_partial,
             queries=questions.queries,
+            client=client,
         )
     )
     [best] = best_windows(cache, questions, plan, ledger, client, allow_partial, progress)

@@ -94,7 +94,7 @@ def search(
     exclude_query_image
         Leave out all rows that hold the query's own image, by content digest.
     threads
-        Shards that are read and scored at once; see `vfs_ops.scans.plan.default_threads`.
+        Shards that are read and scored at once; see `vfs_ops.scans.plan.plan_scan`.
     client
         A `distributed.Client` on whose workers to search. By default the active one, if there is
         one and its workers can see the cache, which they open by its URL; else threads of this
@@ -193,6 +193,7 @@ def search_iter(
             threads=threads,
             allow_partial=allow_partial,
             queries=questions.queries,
+            client=client,
         )
     )
     owner = np.repeat(np.arange(count), [len(rows) for rows in own])

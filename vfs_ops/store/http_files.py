@@ -6,6 +6,7 @@ length and does not see that a server ignores ranges.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from fsspec.asyn import sync
@@ -93,7 +94,8 @@ async def _read(
     filesystem: Any, url: str, wanted: str | None, limit: int | None, stay: bool
 ) -> bytes:
     headers = {"Range": wanted} if wanted else {}
-    data = bytearray()
+    blocks: list[bytes] = []
+    size, most = 0, math.inf if limit is None else limit
     async with await _ask(filesystem, "get", url, headers, stay) as answer:
         _check(answer, url)
         if wanted and answer.status != _PARTIAL:
@@ -102,10 +104,12 @@ async def _read(
                 "honours them"
             )
         async for block in answer.content.iter_chunked(_BLOCK_BYTES):
-            data += block
-            if limit is not None and len(data) >= limit:
+            blocks.append(block)
+            size += len(block)
+            if size >= most:
+                blocks[-1] = block[: len(block) - int(size - most)]
                 break
-    return bytes(data[:limit])
+    return b"".join(blocks)  # the only copy
 
 
 async def _info(filesystem: Any, url: str, stay: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vfs_ops.errors import QueryError
-from vfs_ops.kernel.batches import LOW_STEPS, Batch
+from vfs_ops.kernel.batches import LOW_STEPS, Batch, batch_bytes
 from vfs_ops.kernel.exact import Pattern
 
 
@@ -67,3 +67,18 @@ def test_mixed_channels_and_no_query_are_refused() -> None:
         Batch.of([pattern(1), pattern(1, 9)], (2, 2))
     with pytest.raises(QueryError, match="no query"):
         Batch.of([], (2, 2))
+
+
+@pytest.mark.parametrize("sizes", [(3,), (3, 3, 1, 7, 7), (6,) * 30])
+def test_queries_take_no_more_memory_than_is_said(sizes: tuple[int, ...]) -> None:
+    patterns = [pattern(size, 64, seed) for seed, size in enumerate(sizes)]
+    batch = Batch.of(patterns, (7, 7))
+    made, held = {id(batch): batch, **{id(one): one for one in batch.singles}}, 0
+    for one in made.values():
+        tables = [(taps.columns, taps.pieces, taps.table) for _, taps in one.taps]
+        taken = [array.nbytes for table in tables for array in table]
+        taken += [group.columns.nbytes + group.parts.nbytes for group in one.groups]
+        taken += [bundle.columns.nbytes + bundle.parts.nbytes for bundle in one.bundles]
+        held += sum(taken)
+    held += sum(one.products.nbytes for one in patterns)
+    assert held <= batch_bytes(patterns, (7, 7)) <= 2 * held

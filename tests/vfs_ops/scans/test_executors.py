@@ -18,11 +18,11 @@ from distributed import Client, LocalCluster
 from vfs_ops.caches.cache import Cache, open_cache
 from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import DamagedError, IncompleteError, QueryError
-from vfs_ops.scans.plan import ShardTask
+from vfs_ops.scans.plan import DEFAULT_THREADS, ShardTask, plan_scan
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search, search_iter
-from vfs_ops.scans.tasks import ScanJob, Scorer
+from vfs_ops.scans.tasks import ScanJob, Scorer, run_task
 from vfs_ops.store.workspace import Workspace
 
 BOXES = [[(16.0, 12.0, 48.0, 36.0)], [(0.0, 0.0, 20.0, 20.0)], None]
@@ -151,6 +151,36 @@ def test_an_active_client_is_used(cache: Cache, processes: Client) -> None:
         assert hits.provenance.executor == f"cluster {processes.scheduler.address}"
         assert "thread" in search(cache.load(), query).provenance.executor
     assert found([hits]) == found([search(cache, query)])
+
+
+def test_a_plan_tells_the_threads_of_the_cluster(cache: Cache, processes: Client) -> None:
+    assert plan_scan(cache, client=processes).threads == 2
+    with processes.as_current():
+        assert plan_scan(cache).threads == 2
+        assert plan_scan(cache.load()).threads == DEFAULT_THREADS
+    with pytest.raises(QueryError, match="memory of this process"):
+        plan_scan(cache.load(), client=processes)
+
+
+def test_threads_bound_a_cluster_too(
+    cache: Cache, processes: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, given, most = processes.submit, [], []
+
+    def counted(function: Any, *parts: Any, **options: Any) -> Any:
+        future = submit(function, *parts, **options)
+        if function is run_task:
+            most.append(1 + sum(not before.done() for before in given))
+            given.append(future)
+        return future
+
+    monkeypatch.setattr(processes, "submit", counted)
+    query = query_from_row(cache, 3)
+    hits = search(cache, query, 20, client=processes, threads=1)
+    assert found([hits]) == found([search(cache, query, 20)])
+    assert most == [1, 1, 1, 1]
+    search(cache, query, 20, client=processes)
+    assert max(most) > 1
 
 
 def test_a_lost_worker_costs_no_answer(

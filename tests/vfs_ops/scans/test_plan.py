@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 from made_caches import made_cache, made_query
 
 from vfs_ops.caches import cache_reading
 from vfs_ops.caches.cache import Cache
-from vfs_ops.caches.shard_sources import norm_bytes
+from vfs_ops.caches.shard_sources import Scratch, norm_bytes
 from vfs_ops.errors import QueryError
 from vfs_ops.scans.plan import plan_scan
 from vfs_ops.store.workspace import Workspace
@@ -36,7 +39,8 @@ def test_a_plan_without_a_filter_reads_all_shards_whole(made: Cache) -> None:
     assert [task.wanted for task in plan.tasks] == [None] * 6
     query = made_query(made, np.ones((2, 2)), np.ones((2, 2, 4), np.float32))
     with_kernel = plan_scan(made, threads=3, queries=[query])
-    assert with_kernel.memory_bytes == plan.memory_bytes + 3 * with_kernel.kernel_bytes
+    kernel = 3 * with_kernel.kernel_bytes + with_kernel.query_bytes
+    assert with_kernel.memory_bytes == plan.memory_bytes + kernel
     assert "89 images of cache" in repr(plan)
     assert "3 at once" in repr(plan)
 
@@ -75,3 +79,39 @@ def test_impossible_options_are_refused(made: Cache, threads: int) -> None:
 def test_a_filter_of_invalid_images_alone_leaves_nothing(made: Cache) -> None:
     with pytest.raises(QueryError, match=r"1 of 100 match the filter.* 11 without features"):
         plan_scan(made, where=[("uri", "==", "000005.jpg")])
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 140), slice(3, None, 9)])
+def test_reading_takes_no_more_memory_than_planned(
+    tmp_path: Path, codec: str, copied: bool, rows: slice
+) -> None:
+    maps = np.random.default_rng(0).standard_normal((256, 7, 7, 64)).astype(np.float16)
+    workspace = Workspace.at(str(tmp_path / "w"))
+    sizes = {"images_per_shard": 256, "images_per_chunk": 4}
+    cache = made_cache(workspace, maps, codec=codec, **sizes)
+    if copied:
+        cache = cache.cached_locally(tmp_path / "copies")
+        cache.source.read(cache.receipts[0], None, None)
+    chosen = np.zeros(256, np.bool_)
+    chosen[rows] = True
+    plan = plan_scan(cache, rows=chosen)
+    [task] = plan.tasks
+    assert task.whole == (rows == slice(None))
+    tracemalloc.start()
+    try:
+        cache.source.read(task.receipt, task.wanted, Scratch())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    chunks = 3 * 4 * cache.plan.image_bytes  # one as it is decoded, and what is small
+    assert plan.shard_bytes / 2 < peak <= plan.shard_bytes + chunks
+
+
+def test_queries_are_counted(made: Cache) -> None:
+    query = made_query(made, np.ones((2, 2)), np.ones((2, 2, 4), np.float32))
+    one, many = (plan_scan(made, threads=1, queries=[query] * count) for count in (1, 50))
+    assert one.query_bytes > query.pattern.products.nbytes
+    assert many.query_bytes > 50 * one.query_bytes  # together, and each alone
+    assert many.memory_bytes == many.shard_bytes + many.kernel_bytes + many.query_bytes

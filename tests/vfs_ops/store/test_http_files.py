@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import threading
+import tracemalloc
 
 import fsspec
 import pytest
@@ -19,7 +20,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         place = self.server.redirects.get(self.path)
-        body = b"" if place else self.path.encode()
+        body = b"" if place else self.server.body or self.path.encode()
         self.send_response(302 if place else 200)
         if place:
             self.send_header("Location", place)
@@ -38,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serving(redirects):
     """Run a server; yields it with its `url`, and what it was `asked`."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.redirects, server.asked = redirects, []
+    server.redirects, server.asked, server.body = redirects, [], None
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -93,3 +94,17 @@ def test_no_zarr_store_leads_to_another_server(server, other):
 def test_what_the_user_names_may_lie_elsewhere(server, other):
     assert Folder(server.url).read("away") == read_url(f"{server.url}/away", 99) == b"/secret"
     assert other.asked == ["/secret", "/secret"]
+
+
+def test_a_file_takes_twice_its_size_while_it_is_put_together(other):
+    other.body = b"four" * (1 << 20)
+    folder = Folder.at(other.url)
+    tracemalloc.start()
+    try:
+        data = folder.read("four")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert data == other.body
+    assert peak < 2.5 * len(data)
+    assert read_url(f"{other.url}/four", limit=100_003) == data[:100_003]
