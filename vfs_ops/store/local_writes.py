@@ -17,7 +17,7 @@ TEMPORARY: Final = re.compile(r"\..{1,80}\.[0-9a-f]{16}")
 """Names of files that a write which was killed may leave."""
 
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_MKDIR_ATTEMPTS: Final = 10
+_MKDIR_ATTEMPTS: Final = 100
 
 
 def create(path: Path, data: bytes) -> bool:
@@ -75,7 +75,9 @@ def remove(path: Path, root: Path) -> None:
 def _opened(path: Path) -> BinaryIO:
     """Open a new file, making its folder, which somebody else may be clearing away."""
     for _ in range(_MKDIR_ATTEMPTS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
+        # cleared away before the file was in it, or while `mkdir` looked what is there
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
             return path.open("xb")
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("xb")

@@ -235,3 +235,22 @@ def test_a_key_below_an_object_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         space.create("a/b", b"2")
     assert space.read("a") == b"1"
+
+
+def test_a_folder_that_others_clear_away_is_made_again(workspace, monkeypatch):
+    """As a prune does with empty ones: of what is made, and of what is still being looked at."""
+    workspace.create("kept", b"")
+    mkdir, cleared = os.mkdir, []
+
+    def at_once(path, *mode):
+        mkdir(path, *mode)
+        if len(cleared) < 40:
+            os.rmdir(path)
+            cleared.append(path)
+            if len(cleared) % 3 == 0:
+                raise FileExistsError(17, "File exists", str(path))
+
+    monkeypatch.setattr(os, "mkdir", at_once)
+    workspace.replace("claims/a/b.json", b"claim")
+    assert workspace.read("claims/a/b.json") == b"claim"
+    assert len(cleared) == 40
