@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from catalog.contents import Contents, read_contents
 from catalog.entries import Entry, EntryType, entry_key
 from catalog.facts import cache_facts, dataset_facts
 from catalog.index import rebuild_index
 from catalog.marking import write_mark
-from catalog.marks import MOST_REASON, Alias, Deprecation
+from catalog.marks import MOST_REASON, Alias, AnyMark, Deprecation
 from catalog.records import read_records
 from vfs_ops.errors import MismatchError, VfsError
 from vfs_ops.store.workspace import Workspace
+
+CLOCKS: Final = timedelta(minutes=10)
+"""By so much the clocks of two machines may differ."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ def copy_entries(source: Workspace, target: Workspace, entry: Entry) -> Copies:
       all that it says; of a cache's dataset likewise. So versions come in any order.
     * A version that the target has registered itself, of the same cache or dataset, stays.
     * Aliases and deprecations of the versions that both have are taken over, unless the target has
-      said otherwise later. A successor that the target has not is named in the reason.
+      said otherwise later: by `created`, which is the clock of who said it. A time that has not
+      come is no reason to take anything over.
+    * A successor that the target has not is named in the reason.
 
     Parameters
     ----------
@@ -89,7 +95,7 @@ def _meant(said: Contents, entry: Entry) -> list[Entry]:
 
 def _missing(meant: Sequence[Entry], source: Workspace, target: Workspace) -> list[Entry]:
     """Return the versions that the target has not; refuse if it has something else in a place."""
-    there = {record.key: record.found for record in read_records(target)}
+    there = {record.key: record.found for record in read_records(target, all_listed=True)}
     known = [found for found in there.values() if isinstance(found, Entry)]
     for each in meant:
         found = there.get(each.key)
@@ -150,9 +156,18 @@ def _copy_mark(
     if stands is not None and stands.said == mark.said:
         return
     if entry_key(mark.type, mark.name, mark.version) in both:
-        if stands is None or stands.created <= mark.created:
+        if stands is None or _is_later(mark, stands):
             write_mark(target, mark)
         else:
-            yield f"{mark.sentence()}; in {target.url} was said later: {stands.sentence()}"
+            yield (
+                f"{mark.sentence()} (said {mark.created}); in {target.url} was said "
+                f"{stands.created}, which stays: {stands.sentence()}"
+            )
     elif stands is not None:
         yield f"{mark.sentence()}, which {target.url} has not; there {stands.sentence()}"
+
+
+def _is_later(mark: AnyMark, stands: AnyMark) -> bool:
+    """Tell whether a mark was said after another, as far as it can have been said at all."""
+    soon = (datetime.now(UTC) + CLOCKS).isoformat(timespec="seconds")
+    return mark.created <= soon and (stands.created <= mark.created or stands.created > soon)

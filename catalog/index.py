@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from catalog.records import INDEX_KEY, list_records, read_index, read_listed
-from vfs_ops.errors import DamagedError, NewerFormatError, VfsError
+from catalog.records import INDEX_KEY, MAX_INDEX_BYTES, list_records, read_index, read_listed
+from vfs_ops.errors import DamagedError, NewerFormatError, TooLargeError, VfsError
 from vfs_ops.identity.canonical import FORMATS, canonical_json
 from vfs_ops.store.workspace import Workspace
 
@@ -25,6 +25,8 @@ def rebuild_index(workspace: Workspace) -> None:
     ------
     NewerFormatError
         If the index is of a newer format, which this version must not write over.
+    TooLargeError
+        If it would be larger than readers take; the old one stays.
     StorageError
         If the storage fails.
     """
@@ -39,7 +41,14 @@ def rebuild_index(workspace: Workspace) -> None:
             if read_index(workspace) == documents:
                 return
         index = {"kind": "index", "format": FORMATS["index"], "records": documents}
-        workspace.replace(INDEX_KEY, canonical_json(index))
+        data = canonical_json(index)
+        if len(data) > MAX_INDEX_BYTES:
+            raise TooLargeError(
+                f"the index of {workspace.url} would have {len(data):,} bytes, and no reader takes "
+                f"more than {MAX_INDEX_BYTES:,}; begin another workspace: several are searched as "
+                "one"
+            )
+        workspace.replace(INDEX_KEY, data)
 
 
 def _is_newer(error: VfsError) -> bool:

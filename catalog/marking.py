@@ -98,7 +98,7 @@ def write_mark(workspace: Workspace, mark: AnyMark) -> AnyMark:
         If there is no number left: keys hold five digits.
     """
     while True:
-        records = read_records(workspace, mark.type, mark.name)
+        records = read_records(workspace, mark.type, mark.name, all_listed=True)
         known = contents_of(records).in_force(mark)
         if known is not None and known.said == mark.said:
             return known

@@ -19,7 +19,9 @@ from catalog.marks import Alias, Deprecation
 from vfs_ops.errors import (
     AccessError,
     DamagedError,
+    ForbiddenError,
     NewerFormatError,
+    NotFoundError,
     SpecError,
     UnavailableError,
     VfsError,
@@ -32,6 +34,8 @@ from vfs_ops.store.workspace import Workspace
 INDEX_KEY: Final = "catalog/index.json"
 MAX_RECORD_BYTES: Final = 1 << 20
 """No record is read that is larger."""
+MAX_INDEX_BYTES: Final = 1 << 27
+"""No index is read or written that is larger: some 60,000 records of 2 kB."""
 
 _KEY: Final = re.compile(
     r"catalog/(?:(?P<mark>aliases|deprecations)/)?(?P<type>dataset|cache)s/"
@@ -66,9 +70,20 @@ class Record:
 
 
 def read_records(
-    workspace: Workspace, kind: EntryType | None = None, name: str | None = None
+    workspace: Workspace,
+    kind: EntryType | None = None,
+    name: str | None = None,
+    *,
+    all_listed: bool = False,
 ) -> list[Record]:
     """Read all records; or those of one kind, or of one name.
+
+    Parameters
+    ----------
+    workspace, kind, name
+        Which.
+    all_listed
+        True for who is about to write: what the index says is not enough then.
 
     Returns
     -------
@@ -82,12 +97,14 @@ def read_records(
         If the storage fails.
     DamagedError, NewerFormatError
         If nothing can be listed, and the index cannot be read.
+    AccessError
+        If `all_listed` is given, and the workspace refuses to be listed.
     """
     if name is not None and workspace.writable and workspace.protocol in LOCAL_PROTOCOLS:
         kinds: tuple[EntryType, ...] = ("dataset", "cache") if kind is None else (kind,)
         stats = [stat for each in kinds for stat in _walk_name(workspace, each, name)]
         return _sorted(_read_listed(workspace, stats, {}))
-    records = _read_all(workspace)
+    records = _read_all(workspace, all_listed)
     return [
         record
         for record in records
@@ -103,8 +120,9 @@ def read_index(workspace: Workspace) -> dict[str, Any] | None:
     DamagedError, NewerFormatError
         If it cannot be read.
     """
-    data = workspace.read_optional(INDEX_KEY)
-    if data is None:
+    try:
+        data = workspace.read_bounded(INDEX_KEY, MAX_INDEX_BYTES)
+    except (NotFoundError, ForbiddenError):  # what a public bucket answers for what is not there
         return None
     document = parse_json(data, f"{INDEX_KEY} of {workspace.url}")
     check_format(document, "index", f"{INDEX_KEY} of {workspace.url}")
@@ -134,13 +152,18 @@ def read_listed(workspace: Workspace, stats: Iterable[FileStat]) -> list[Record]
     return _sorted(_read_listed(workspace, list(stats), index))
 
 
-def _read_all(workspace: Workspace) -> list[Record]:
+def _read_all(workspace: Workspace, all_listed: bool) -> list[Record]:
     refused: AccessError | None = None
     if workspace.writable:
         try:
             return read_listed(workspace, list_records(workspace))
         except AccessError as error:  # a public bucket may refuse it, and is read like https
             refused = error
+    if all_listed:
+        raise AccessError(
+            f"{workspace.url} cannot be listed, and who writes to its catalog must see all records "
+            "that there are; ask for the permission to list it (s3:ListBucket)"
+        ) from refused
     documents = read_index(workspace)
     if documents is None and refused is not None:
         raise refused

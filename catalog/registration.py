@@ -189,7 +189,7 @@ def _append(
         if somebody else was faster.
     """
     while True:
-        records = read_records(workspace, kind, name)
+        records = read_records(workspace, kind, name, all_listed=True)
         own = [record for record in records if record.place[0] == "entry"]
         entries = [record.found for record in own if isinstance(record.found, Entry)]
         if own and not isinstance(own[-1].found, Entry):

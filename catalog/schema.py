@@ -6,9 +6,10 @@ Fields that a record has beyond these are kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from catalog.about import LONGEST, LONGEST_LICENCE
 from vfs_ops.errors import DamagedError, SpecError
@@ -16,10 +17,22 @@ from vfs_ops.identity.canonical import document_id
 
 _MOST: Final = 2**53  # what a double, and so JavaScript, holds exactly
 
+
+def _check_time(text: str) -> str:
+    datetime.fromisoformat(text)  # a day that there is
+    return text
+
+
 # In Rust's regular expressions, `$` is the very end of the text.
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
 Text = Annotated[str, Field(max_length=1000)]
+Time = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00$"),
+    AfterValidator(_check_time),
+]
+"""ISO 8601 in UTC, to the second: so that the order of texts is that of times."""
 Count = Annotated[int, Field(ge=0, le=_MOST)]
 Version = Annotated[int, Field(ge=1, lt=100_000)]
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
@@ -108,7 +121,7 @@ class _EntryRecord(_Record):
     name: Name
     version: Version
     id: Id
-    created: Text
+    created: Time
     about: AboutRecord
     built: BuiltRecord
 
@@ -132,7 +145,7 @@ class _MarkRecord(_Record):
     name: Name
     number: Version
     version: Version
-    created: Text
+    created: Time
     by: Text
 
 

@@ -8,16 +8,20 @@ from made_caches import made_cache
 from makers import make_extractor
 
 import catalog
+from catalog import index, records
 from catalog.about import About
 from catalog.records import INDEX_KEY
 from vfs_ops.builds.builder import build
 from vfs_ops.datasets.dataset import open_dataset
 from vfs_ops.errors import (
+    AccessError,
     DamagedError,
+    ForbiddenError,
     IncompleteError,
     NewerFormatError,
     NotFoundError,
     QueryError,
+    TooLargeError,
     UnavailableError,
 )
 from vfs_ops.store.workspace import Workspace
@@ -115,6 +119,44 @@ def test_a_workspace_that_cannot_list_is_read_by_its_index(registered):
     served = ReadOnly(registered.url)
     assert catalog.list_entries(served) == catalog.list_entries(registered)
     assert catalog.open_cache(served, "photos-toy-0").count == 60
+
+
+def test_an_index_that_is_too_large_is_neither_read_nor_written(registered, caches, monkeypatch):
+    served = ReadOnly(registered.url)
+    before = registered.read(INDEX_KEY)
+    for module in (records, index):
+        monkeypatch.setattr(module, "MAX_INDEX_BYTES", len(before))
+    assert len(catalog.list_entries(served)) == 3
+    with pytest.raises(TooLargeError, match="begin another workspace"):
+        catalog.register_dataset(registered, "more", caches[0].dataset)
+    assert registered.read(INDEX_KEY) == before
+    registered.replace(INDEX_KEY, before + b" ")
+    with pytest.raises(DamagedError, match="and is not read"):
+        catalog.list_entries(served)
+    assert len(catalog.list_entries(registered)) == 4
+
+
+def test_who_cannot_list_cannot_register_and_is_told_why(registered, caches, monkeypatch):
+    def refused(self, key=""):
+        raise ForbiddenError("403")
+
+    before = registered.walk()
+    unlisted = Workspace.in_memory()
+    for stat in before:
+        unlisted.create(stat.path, registered.read(stat.path))
+    walk = Workspace.walk
+    monkeypatch.setattr(Workspace, "walk", refused)
+    monkeypatch.setattr(records, "LOCAL_PROTOCOLS", ())  # as a bucket
+    assert len(catalog.list_entries(unlisted)) == 3  # by the index
+    for write in (
+        lambda: catalog.register_dataset(unlisted, "more", caches[0].dataset),
+        lambda: catalog.set_alias(unlisted, "dataset", "photos", "gold", 1),
+        lambda: catalog.check_copies(unlisted, unlisted, catalog.find(unlisted, "photos-toy-0")),
+    ):
+        with pytest.raises(AccessError, match="s3:ListBucket"):
+            write()
+    monkeypatch.setattr(Workspace, "walk", walk)
+    assert [stat.path for stat in unlisted.walk()] == [stat.path for stat in before]
 
 
 def test_an_empty_workspace_has_an_empty_catalog(workspace):

@@ -86,11 +86,30 @@ def test_what_the_target_says_later_stays(source):
     copy(source, target, "toy")
     catalog.set_alias(target, "cache", "toy", "team-default", 2)
     [notice] = copy(source, target, "toy").notices
-    assert "was said later: toy@team-default is toy@2" in notice
+    assert "which stays: toy@team-default is toy@2" in notice
     catalog.set_alias(source, "cache", "toy", "team-default", 2)
     catalog.set_alias(source, "cache", "toy", "team-default", 3)
     assert copy(source, target, "toy").notices == ()
     assert catalog.find(target, "toy@team-default").version == 3
+
+
+def test_a_source_whose_clock_is_of_another_age_is_never_the_newest(source, monkeypatch):
+    target = Workspace.in_memory()
+    with monkeypatch.context() as patch:
+        patch.setattr(marking, "now", lambda: "9999-12-31T23:59:59+00:00")
+        catalog.set_alias(source, "cache", "toy", "team-default", 3)
+        catalog.set_alias(source, "cache", "toy", "paper", 3)
+    catalog.set_alias(source, "dataset", "photos", "gold", 1)
+    copy(source, target, "toy")
+    assert catalog.find(target, "toy@paper").version == 3  # which nobody else has said
+    catalog.set_alias(target, "cache", "toy", "team-default", 2)
+    for _ in range(2):
+        [notice] = copy(source, target, "toy").notices
+        assert "said 9999-12-31" in notice
+        assert catalog.find(target, "toy@team-default").version == 2
+    catalog.set_alias(source, "cache", "toy", "paper", 2)  # its clock goes right again
+    copy(source, target, "toy")
+    assert catalog.find(target, "toy@paper").version == 2
 
 
 def test_another_cache_under_that_name_and_version_is_refused_before_all_else(source):

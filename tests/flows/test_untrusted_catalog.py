@@ -56,14 +56,14 @@ def run(workspace, *arguments):
 
 
 @settings(max_examples=60, deadline=None)
-@given(facts=facts, created=text, more=st.dictionaries(text, values, max_size=2))
-def test_facts_of_any_kind_are_shown_without_harm(place, facts, created, more):
+@given(facts=facts, said=text, more=st.dictionaries(text, values, max_size=2))
+def test_facts_of_any_kind_are_shown_without_harm(place, facts, said, more):
     workspace, originals = place
     for kind, original in originals.items():
         about = original["about"]
-        changed = {**original, **more, "created": created, "name": f"odd-{kind}"}
+        changed = {**original, **more, "name": f"odd-{kind}"}
         changed["facts"] = {**original["facts"], **facts}
-        changed["about"] = {**about, "owner": created, "citation": created, **more}
+        changed["about"] = {**about, "owner": said, "citation": said, **more}
         key = f"catalog/{kind}s/odd-{kind}/00001.json"
         workspace.replace(key, json.dumps(changed).encode())
     code, _, err = run(workspace, "ls")

@@ -25,6 +25,7 @@ GONE: Final = (404, 410)
 _REFUSED: Final = (401, 407)
 _FORBIDDEN: Final = 403
 _PRECONDITION_FAILED: Final = 412
+_NO_RANGE: Final = 416
 _FULL: Final = 507
 
 # Request timeout, too early, too many requests. Of the server's own errors all but those that
@@ -117,6 +118,11 @@ def status_error(status: int, what: str) -> VfsError:
 def already_there(error: BaseException) -> bool:
     """Tell whether a create-only write failed since the object exists: HTTP status 412 on S3."""
     return isinstance(error, FileExistsError) or _s3_answer(error)[1] == _PRECONDITION_FAILED
+
+
+def has_no_range(error: BaseException) -> bool:
+    """Tell whether a read of a range failed since the object has no byte there: HTTP status 416."""
+    return _s3_answer(error)[1] == _NO_RANGE
 
 
 def s3_error(code: str, status: int, message: str, what: str) -> VfsError:

@@ -10,10 +10,16 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from vfs_ops.errors import ForbiddenError, InvalidNameError, NotFoundError, StorageError
+from vfs_ops.errors import (
+    DamagedError,
+    ForbiddenError,
+    InvalidNameError,
+    NotFoundError,
+    StorageError,
+)
 from vfs_ops.store import filesystems, http_files, traffic
 from vfs_ops.store.attempts import persistently
-from vfs_ops.store.failures import storage_errors
+from vfs_ops.store.failures import has_no_range, storage_errors
 from vfs_ops.store.file_stats import FileStat, file_stat, walk_local
 from vfs_ops.store.urls import REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
 
@@ -185,6 +191,37 @@ class Folder:
             return self.read(relative)
         except (NotFoundError, ForbiddenError):
             return None
+
+    def read_bounded(self, relative: str, most: int) -> bytes:
+        """Read a whole file that nobody vouches for; no more than `most` bytes are fetched.
+
+        Raises
+        ------
+        DamagedError
+            If it is longer.
+        NotFoundError, AccessError, UnavailableError, StorageError
+            As the storage answers.
+        """
+        path = self.path_of(relative)
+
+        def read() -> bytes:
+            if self._is_http:
+                return http_files.read_http(self.filesystem, path, limit=most + 1, stay=self.stays)
+            try:
+                return bytes(self.filesystem.cat_file(path, start=0, end=most + 1))
+            except Exception as error:
+                if has_no_range(error):  # an empty object has none
+                    return b""
+                raise
+
+        data = persistently(f"{self.url}/{relative}", read)
+        traffic.count(bytes_read=len(data))
+        if len(data) > most:
+            raise DamagedError(
+                f"{self.url}/{relative} has more than {most:,} bytes, and is not read; ask whoever "
+                "wrote it"
+            )
+        return data
 
     def exists(self, relative: str) -> bool:
         """Tell whether a file or folder is there."""

@@ -2,6 +2,10 @@
 
 import threading
 
+import pytest
+
+from vfs_ops.errors import DamagedError, NotFoundError
+from vfs_ops.store.traffic import counting
 from vfs_ops.store.workspace import Workspace
 
 
@@ -46,6 +50,19 @@ def test_reading_ranges(any_workspace: Workspace) -> None:
     assert any_workspace.read_optional("y") is None
     assert any_workspace.exists("x")
     assert not any_workspace.exists("y")
+
+
+def test_what_nobody_vouches_for_is_read_up_to_a_bound(any_workspace: Workspace) -> None:
+    any_workspace.create("x", b"0123456789")
+    any_workspace.create("empty", b"")
+    with counting() as traffic:
+        assert any_workspace.read_bounded("x", 10) == b"0123456789"
+        assert any_workspace.read_bounded("empty", 10) == b""
+        with pytest.raises(DamagedError, match="more than 4 bytes"):
+            any_workspace.read_bounded("x", 4)
+    assert (traffic.requests, traffic.bytes_read) == (3, 15)
+    with pytest.raises(NotFoundError):
+        any_workspace.read_bounded("y", 4)
 
 
 def test_one_of_many_writers_wins(any_workspace: Workspace) -> None:
