@@ -67,7 +67,8 @@ def best_of_parts(
     scratch
         Buffers to use again; of this thread alone.
     cancelled
-        See `Proposals`.
+        Asked before each part, and each query that is decided. Once it says so, which is for good,
+        the others are left out, and what is returned is of no use.
 
     Returns
     -------
@@ -83,6 +84,8 @@ def best_of_parts(
     proposed = [Proposed.nothing(queries, len(part.block)) for part in some]
 
     def propose(number: int, scratch: Scratch) -> None:
+        if cancelled():
+            return
         _propose(batch, some[number], rounding, proposed[number], scratch)
 
     spread(range(len(some)), propose, scratch)
@@ -92,6 +95,8 @@ def best_of_parts(
     every = slice(None)
 
     def one(number: int, scratch: Scratch) -> None:
+        if cancelled():
+            return
         query, floor = batch.singles[number], float(least[number])
         found[number] = decide(query, images, together.of(number, every), k, floor, scratch)
 

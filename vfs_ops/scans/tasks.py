@@ -132,7 +132,10 @@ class Scorer:
             best = _best_of_images(self._batch, part, buffers)
         else:
             least = np.asarray(floors(), np.float64)
-            best = tuple(best_of_parts(self._batch, [part], self._job.k, least, buffers))
+            found = best_of_parts(self._batch, [part], self._job.k, least, buffers, cancelled)
+            best = tuple(found)
+        if cancelled():
+            return None
         scoring = time.perf_counter() - started
         return ShardResult(shard, images, best, arrays.cost, scoring, self.device, missing=False)
 
