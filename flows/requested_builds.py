@@ -15,7 +15,10 @@ from vfs_ops.progress import Progress
 from vfs_ops.sharing.unused import is_claimed
 from vfs_ops.store.workspace import Workspace
 
-LEFT_TO_DEPLOYMENT: Final = ("images", "device", "cluster", "workers", "threads", "check")
+LEFT_TO_DEPLOYMENT: Final = (
+    *("images", "device", "cluster", "workers", "threads"),
+    *("quota", "check"),
+)
 """Fields of a `BuildJob` that say where and how the work is done, and change nothing of what is
 made."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vfs_ops.builds import claims
 from vfs_ops.progress import Progress, ProgressCallback, silent
-from vfs_ops.sharing.unused import Unused, datasets_of, files_below, is_claimed
+from vfs_ops.sharing.unused import Unused, datasets_of, files_below, is_claimed, searched
 from vfs_ops.store.file_stats import FileStat
 from vfs_ops.store.workspace import Workspace
 
@@ -115,6 +115,8 @@ def _in_use(workspace: Workspace, found: Unused, referenced: References, owners:
         return "a cache was built for it"
     if found.kind == "cache" and len(claims.active(workspace, name)) > owners:
         return "somebody is building it"
+    if found.kind == "search" and not searched(found.files).isdisjoint(workspace.names("caches")):
+        return "a cache of it is here again"
     if found.kind == "claim" and is_claimed(workspace, name):
         return "somebody is building its cache"
     return None
@@ -123,7 +125,9 @@ def _in_use(workspace: Workspace, found: Unused, referenced: References, owners:
 def _in_order(found: Unused) -> Iterator[list[str]]:
     """Yield groups of keys: what makes it exist, what says what is finished, all else, its plan."""
     keys = [stat.path for stat in found.files]
-    commits = [key for key in keys if key.endswith(("/complete.json", "/dataset.json"))]
+    commits = [
+        key for key in keys if key.endswith(("/complete.json", "/dataset.json", "/search.json"))
+    ]
     receipts = [key for key in keys if "/receipts" in key]
     plans = [key for key in keys if key.endswith(("/plan.json", "/cache.json"))]
     others = {*keys} - {*commits, *receipts, *plans}

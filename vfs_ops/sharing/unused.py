@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -18,7 +18,7 @@ from vfs_ops.store.file_stats import FileStat
 from vfs_ops.store.locations import Folder
 from vfs_ops.store.workspace import Workspace
 
-Kind = Literal["cache", "dataset", "staging", "claim", "temporary"]
+Kind = Literal["cache", "dataset", "search", "staging", "claim", "temporary"]
 
 MIN_AGE: Final = timedelta(days=1)
 """What was written more recently is left alone: somebody may be about to refer to it."""
@@ -26,10 +26,11 @@ MIN_AGE: Final = timedelta(days=1)
 _TREES: Final[Mapping[Kind, str]] = {
     "cache": "caches",
     "dataset": "datasets",
+    "search": "searches",
     "staging": "staging",
     "claim": "claims",
 }
-_OTHERS: Final = ("catalog", "searches")
+_OTHERS: Final = ("catalog",)
 """Top folders that are never looked into."""
 
 _STAGING: Final = re.compile(r"[0-9a-f]{32}")
@@ -42,6 +43,7 @@ _OBJECTS: Final[Mapping[Kind, re.Pattern[str]]] = {
     "dataset": re.compile(
         rf"(dataset|source)\.json|(manifest|stat)\.parquet|previews/({_NUMBER}\.pack|left-out\.json)"
     ),
+    "search": re.compile(r"search\.json|[0-9a-f]{64}\.parquet"),
     "staging": re.compile(rf"[0-9a-f]{{12}}-{_NUMBER}\.(pack|parquet)"),
     "claim": re.compile(r"[0-9a-f]{16}\.json"),
 }
@@ -109,8 +111,9 @@ def find_unused(
     -------
     Findings
         Caches that no entry names; datasets that neither an entry names nor a cache that stays was
-        built for; staged images of interrupted ingests; claims of dead builders; files of killed
-        writes. Never anything younger than `min_age` or claimed by a builder.
+        built for; answers of searches whose caches are all gone; staged images of interrupted
+        ingests; claims of dead builders; files of killed writes. Never anything younger than
+        `min_age` or claimed by a builder.
 
     Raises
     ------
@@ -135,6 +138,11 @@ def find_unused(
             _unused("dataset", f"datasets/{name}", files, _why_dataset(files))
             for name, files in folders["dataset"].items()
             if name not in needed and not rules.too_young(files)
+        ),
+        *(
+            _unused("search", f"searches/{name}", files, "of caches that are not here any more")
+            for name, files in folders["search"].items()
+            if searched(files).isdisjoint(folders["cache"]) and not rules.too_young(files)
         ),
         *(
             _unused("staging", f"staging/{name}", files, "left by an ingest that was interrupted")
@@ -171,6 +179,12 @@ def datasets_of(workspace: Workspace, cache_ids: Collection[str]) -> set[str]:
                     f"({error}); repair the cache or delete its folder"
                 ) from error
     return found
+
+
+def searched(files: Iterable[FileStat]) -> set[str]:
+    """Return the ids of the caches that a batch of searches has answers of."""
+    names = (stat.path.rpartition("/")[2] for stat in files)
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
 
 
 def is_claimed(workspace: Workspace, cache_id: str) -> bool:

@@ -119,6 +119,33 @@ def test_staged_images_of_interrupted_ingests_go(any_workspace: Workspace) -> No
     assert any_workspace.walk() == []
 
 
+def test_answers_of_searches_go_with_the_last_of_their_caches(
+    filled: Workspace, caches: list[Cache]
+) -> None:
+    one, two = caches
+    both, lost = f"searches/{'a' * 64}", f"searches/{'b' * 64}"
+    for name in (f"{one.id}.parquet", f"{'0' * 64}.parquet", "search.json"):
+        filled.create(f"{both}/{name}", b"answers")
+    for name in (f"{two.id}.parquet", "search.json"):
+        filled.create(f"{lost}/{name}", b"answers")
+    filled.create(f"searches/{'c' * 64}/mine.csv", b"")
+    assert listed(filled, one.id, two.id) == {}
+    assert [stat.path for stat in find(filled).unknown] == [f"searches/{'c' * 64}/mine.csv"]
+    prune(filled, find(filled, one.id).unused, lambda: [one.id])
+    found = find(filled, one.id).unused
+    assert [each.key for each in found] == [lost]
+    assert "of caches that are not here" in found[0].reason
+    assert find_unused(filled, [one.id]).unused == ()  # it is young
+    mirror_cache(two.workspace, filled, two.id)
+    assert prune(filled, found, lambda: [one.id]).kept == (
+        (found[0], "a cache of it is here again"),
+    )
+    prune(filled, find(filled, one.id).unused, lambda: [one.id])
+    prune(filled, find(filled, one.id).unused, lambda: [one.id])
+    assert filled.names("searches") == ["a" * 64, "c" * 64]
+    assert len(filled.names(both)) == 3
+
+
 def test_files_of_killed_writes_go(tmp_path: Any) -> None:
     space = Workspace.at(str(tmp_path))
     space.create("catalog/index.json", b"1")
@@ -152,7 +179,7 @@ def test_what_is_unknown_is_told_and_stays(filled: Workspace, caches: list[Cache
     ]
     for key in own:
         filled.create(key, b"mine")
-    others = ["catalog/cache/x/00001.json", "searches/a/b.parquet"]
+    others = ["catalog/cache/x/00001.json"]
     for key in others:
         filled.create(key, b"{}")
     findings = find(filled)
