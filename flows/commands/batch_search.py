@@ -32,6 +32,8 @@ from vfs_ops.store.workspace import Workspace
 @click.option("--include-query-image", is_flag=True, help="Do not leave out the image itself.")
 @click.option("--checkpoint", type=LocalPath(), help="For caches made with a local checkpoint.")
 @click.option("--cluster", help="Search there: local, cuda or the address of a Dask scheduler.")
+@click.option("--also", multiple=True, metavar="WORKSPACE", help="Caches may lie there, too.")
+@click.option("--output", metavar="WORKSPACE", help="Write the answers there.  [default: -w]")
 @threads_option
 @track_option
 @json_option
@@ -47,13 +49,15 @@ def search_batch(
     include_query_image: bool,
     checkpoint: str | None,
     cluster: str | None,
+    also: tuple[str, ...],
+    output: str | None,
     threads: int | None,
     track: bool,
     as_json: bool,
 ) -> None:
     """Search CACHES for many regions, in one scan of each.
 
-    The answers go to Parquet files of the workspace, one for each cache; the same question is
+    The answers go to Parquet files of a workspace, one for each cache; the same question is
     answered once.
     """
     if (queries is None) == (not rows):
@@ -68,11 +72,13 @@ def search_batch(
         include_query_image=include_query_image,
         checkpoint=checkpoint,
         cluster=cluster,
+        also=tuple(Workspace.at(url).url for url in also),
+        output=None if output is None else Workspace.at(output).url,
         threads=threads,
     )
     with console_watcher() as watcher:
         searched = run(job, track=track, watcher=watcher)
-    places = [f"{workspace.url}/{key}" for key in searched.keys]
+    places = [f"{searched.workspace}/{key}" for key in searched.keys]
     if as_json:
         write_json({"id": searched.id, "files": places, "found_before": searched.found_before})
         return

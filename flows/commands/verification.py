@@ -25,6 +25,7 @@ from vfs_ops.store.workspace import Workspace
 @click.option("--checkpoint", type=LocalPath(), help="For a cache made with a local checkpoint.")
 @click.option("--device", help="As cpu or cuda:0.  [default: a GPU if there is one]")
 @click.option("--images", help="Folder or URL where the images are now, if they were moved.")
+@click.option("--cluster", help="Read there: local, cuda or the address of a Dask scheduler.")
 @track_option
 @json_option
 @click.pass_obj
@@ -35,6 +36,7 @@ def verify(
     checkpoint: str | None,
     device: str | None,
     images: str | None,
+    cluster: str | None,
     track: bool,
     as_json: bool,
 ) -> None:
@@ -51,6 +53,7 @@ def verify(
         checkpoint=checkpoint,
         device=device,
         images=images,
+        cluster=cluster,
     )
     with console_watcher() as watcher:
         try:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import catalog
+from flows.jobs.clusters import check_optional_cluster, optional_client
 from flows.jobs.job import Job
 from flows.jobs.query_choices import QueryChoice, make_queries, read_choices
 from flows.watching import Picture, Table, Watcher
-from vfs_ops.errors import QueryError
+from vfs_ops.errors import AccessError, QueryError
 from vfs_ops.identity.canonical import canonical_json
 from vfs_ops.store.workspace import Workspace
 
@@ -36,11 +36,13 @@ class Searched:
     id: str
     """Digest of what was asked."""
     keys: tuple[str, ...]
-    """One Parquet file of the workspace for each cache, in their order."""
+    """One Parquet file for each cache, in their order, in `workspace`."""
     queries: int
     """Number of queries."""
     found_before: bool
     """True if the same was asked before, so that nothing was searched."""
+    workspace: str
+    """URL of where the answers are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,41 +68,51 @@ class SearchJob(Job):
     cluster: str | None = None
     """Where to search: ``local``, ``cuda`` or the address of a Dask scheduler; threads of this
     process by default."""
+    also: tuple[str, ...] = ()
+    """URLs of other workspaces whose caches may be named too."""
+    output: str | None = None
+    """URL of the workspace that the answers are written to, where it is another."""
     threads: int | None = None
     """Shards that are read at once."""
 
     def run(self, watcher: Watcher | None = None) -> Searched:
-        """Search; the answers lie below ``searches/`` of the workspace.
+        """Search; the answers lie below ``searches/`` of `output`, or of the workspace.
+
+        What is asked is written first: who may not write learns it before anything is searched.
 
         Raises
         ------
         QueryError, RegionError, PredicateError, ImageError, NotFoundError
             If something given cannot be used.
+        AccessError
+            If the answers cannot be written.
         IncompleteError, DamagedError, UnavailableError, StorageError
             As the caches answer.
+        InputError, ClusterError
+            If the cluster cannot be used.
         """
         watcher = watcher or Watcher()
-        workspace = Workspace.at(self.workspace)
+        check_optional_cluster(self.cluster)
+        places = [Workspace.at(url) for url in (self.workspace, *self.also)]
+        target = places[0] if self.output is None else Workspace.at(self.output)
         choices = read_choices(self.queries)
         if not self.caches:
             raise QueryError("there are no caches to search; name at least one")
-        caches = watcher.stage(
-            "open", lambda: [catalog.open_cache(workspace, name) for name in self.caches]
-        )
+        caches = watcher.stage("open", lambda: [catalog.open(name, places) for name in self.caches])
         asked = watcher.stage("read", lambda: self._document(choices, caches))
         identity = hashlib.sha256(canonical_json(asked)).hexdigest()
         folder = f"{FOLDER}/{identity}"
         keys = tuple(f"{folder}/{cache.id}.parquet" for cache in caches)
-        before = workspace.read_optional(f"{folder}/{_DOCUMENT}") is not None
+        before = all(target.exists(key) for key in keys)
         if not before:
+            _begin(target, f"{folder}/{_DOCUMENT}", canonical_json(asked))
             for name, cache, key in zip(self.caches, caches, keys, strict=True):
-                self._answer(workspace, name, cache, choices, key, watcher)
-            workspace.create(f"{folder}/{_DOCUMENT}", canonical_json(asked))
-        return Searched(identity, keys, len(choices), before)
+                self._answer(target, name, cache, choices, key, watcher)
+        return Searched(identity, keys, len(choices), before, target.url)
 
     def _answer(
         self,
-        workspace: Workspace,
+        target: Workspace,
         name: str,
         cache: Cache,
         choices: tuple[QueryChoice, ...],
@@ -108,11 +120,11 @@ class SearchJob(Job):
         watcher: Watcher,
     ) -> None:
         """Search one cache and write its file, unless an earlier run has."""
-        if workspace.read_optional(key) is not None:
+        if target.exists(key):
             return
         found = watcher.stage("search", lambda: self._search(cache, choices, watcher))
         data = _parquet(found.to_frame())
-        watcher.stage("write", lambda: workspace.create(key, data))
+        watcher.stage("write", lambda: target.create(key, data))
         rows = tuple(
             {
                 "query": number,
@@ -127,15 +139,13 @@ class SearchJob(Job):
         watcher.picture(_drawing(name, found[0]))
 
     def _search(self, cache: Cache, choices: tuple[QueryChoice, ...], watcher: Watcher) -> ManyHits:
-        from vfs_ops.builds.clusters import open_cluster
         from vfs_ops.caches.recipes import load_extractor
         from vfs_ops.scans.search import search
 
         queries = make_queries(
             cache, choices, lambda: load_extractor(cache, checkpoint=self.checkpoint)
         )
-        opened = nullcontext() if self.cluster is None else open_cluster(self.cluster)
-        with opened as client:
+        with optional_client(self.cluster) as client:
             return search(
                 cache,
                 queries=queries,
@@ -159,6 +169,16 @@ class SearchJob(Job):
             "unique_by": self.unique_by,
             "include_query_image": self.include_query_image,
         }
+
+
+def _begin(target: Workspace, key: str, asked: bytes) -> None:
+    """Write what is asked."""
+    try:
+        target.create(key, asked)
+    except AccessError as error:
+        raise AccessError(
+            f"the answers cannot be written ({error}); give another output"
+        ) from error
 
 
 def _parquet(frame: pandas.DataFrame) -> bytes:

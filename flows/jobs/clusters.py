@@ -15,6 +15,38 @@ if TYPE_CHECKING:
     from vfs_ops.store.workspace import Workspace
 
 
+def check_optional_cluster(cluster: str | None) -> None:
+    """Refuse what is no cluster before anything is opened; None is this process.
+
+    Raises
+    ------
+    InputError, ClusterError
+        See `vfs_ops.builds.clusters.check_cluster`.
+    """
+    if cluster is not None:
+        from vfs_ops.builds.clusters import check_cluster
+
+        check_cluster(cluster)
+
+
+@contextmanager
+def optional_client(cluster: str | None) -> Iterator[Client | None]:
+    """Give the client of a cluster; None where this process does the work.
+
+    Raises
+    ------
+    InputError, ClusterError
+        See `vfs_ops.builds.clusters.open_cluster`.
+    """
+    if cluster is None:
+        yield None
+        return
+    from vfs_ops.builds.clusters import open_cluster
+
+    with open_cluster(cluster) as client:
+        yield client
+
+
 class LazyCluster:
     """A cluster for the stages of one job.
 

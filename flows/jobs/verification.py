@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import catalog
 from flows.console import counted
+from flows.jobs.clusters import check_optional_cluster, optional_client
 from flows.jobs.job import Job
 from flows.jobs.repairs import repair_advice
 from flows.watching import Table, Watcher
-from vfs_ops.errors import DamagedError
+from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from catalog import Entry
+    from vfs_ops.builds.checks import Problem
     from vfs_ops.caches.cache import Cache
     from vfs_ops.models.extract import FeatureExtractor
 
@@ -47,6 +48,9 @@ class VerifyJob(Job):
     """As ``cpu`` or ``cuda:0``; a GPU if there is one."""
     images: str | None = None
     """Where the images are now, if not where they were ingested from."""
+    cluster: str | None = None
+    """Where the shards are read: ``local``, ``cuda`` or the address of a Dask scheduler; threads of
+    this process by default."""
 
     def run(self, watcher: Watcher | None = None) -> Verified:
         """Verify; the table of problems is shown if there are any.
@@ -57,20 +61,15 @@ class VerifyJob(Job):
             If there are problems; the first are named.
         NotFoundError, IncompleteError, AccessError, UnavailableError, StorageError
             If the cache, its model or its images cannot be read.
+        InputError, ClusterError
+            If the cluster cannot be used.
         """
-        from vfs_ops.builds.verification import verify
-
         watcher = watcher or Watcher()
-        entry, cache, extractor = watcher.stage("open", self._open)
+        check_optional_cluster(self.cluster)
+        cache, extractor = watcher.stage("open", self._open)
         problems = watcher.stage(
             "verify",
-            lambda: verify(
-                cache,
-                extractor=extractor,
-                sample=self.sample,
-                images=self.images,
-                progress=watcher.progress,
-            ),
+            lambda: self._problems(cache, extractor, watcher),
         )
         if problems:
             rows = tuple({"shard": problem.shard, "what": problem.what} for problem in problems)
@@ -80,17 +79,36 @@ class VerifyJob(Job):
             raise DamagedError(
                 f"cache {self.cache} ({cache.id[:12]}): {counted(len(problems), 'problem')} in "
                 f"{counted(cache.shard_count, 'shard')}, the first: {first}{problems[0].what}; "
-                f"{repair_advice(cache, entry, self.checkpoint)}"
+                f"{self._advice(cache)}"
             )
         return Verified(cache.id, cache.shard_count, cache.feature_bytes)
 
-    def _open(self) -> tuple[Entry, Cache, FeatureExtractor | None]:
+    def _problems(
+        self, cache: Cache, extractor: FeatureExtractor | None, watcher: Watcher
+    ) -> list[Problem]:
+        from vfs_ops.builds.verification import verify
+
+        with optional_client(self.cluster) as client:
+            return verify(
+                cache,
+                extractor=extractor,
+                sample=self.sample,
+                images=self.images,
+                client=client,
+                progress=watcher.progress,
+            )
+
+    def _open(self) -> tuple[Cache, FeatureExtractor | None]:
         from vfs_ops.caches.recipes import load_extractor
 
-        workspace = Workspace.at(self.workspace)
-        entry = catalog.find(workspace, self.cache, "cache")
-        cache = catalog.open_cache(workspace, self.cache)
+        cache = catalog.open_cache(Workspace.at(self.workspace), self.cache)
         if not self.sample:
-            return entry, cache, None
-        extractor = load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
-        return entry, cache, extractor
+            return cache, None
+        return cache, load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
+
+    def _advice(self, cache: Cache) -> str:
+        try:
+            entry = catalog.find(cache.workspace, self.cache, "cache")
+        except NotFoundError:  # an id that was never registered
+            return "build it again in Python, with check='digests'"
+        return repair_advice(cache, entry, self.checkpoint)

@@ -8,9 +8,10 @@ import pytest
 import catalog
 from flows.jobs.batch_search import SearchJob
 from flows.jobs.query_choices import QueryChoice
-from vfs_ops.errors import QueryError
+from vfs_ops.errors import AccessError, QueryError
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.search import search
+from vfs_ops.store.workspace import Workspace
 
 CACHE = "photos-efficientnet-lite0-blocks.6"
 
@@ -31,6 +32,32 @@ def test_the_answers_are_those_of_the_searches(built, tmp_path):
     again = job.run()
     assert (again.id, again.keys, again.found_before) == (searched.id, searched.keys, True)
     assert built.walk() == before
+
+
+def test_caches_may_lie_elsewhere_and_answers_too(vfs, built, tmp_path):
+    before, here, there = built.walk(), tmp_path / "here", tmp_path / "there"
+    command = ["-w", here, "search-batch", CACHE, "--row", 3, "-k", 4]
+    code, out, err = vfs(*command, "--also", built.url, "--output", there)
+    assert code == 0, err
+    assert out.startswith(f"file://{there}/searches/")
+    found = pq.read_table(out.strip().removeprefix("file://")).to_pylist()
+    cache = catalog.open_cache(built, CACHE)
+    expected = search(cache, query_from_row(cache, 3), 4)
+    assert [row["image"] for row in found] == expected.image.tolist()
+    assert built.walk() == before
+    assert not here.exists()
+    assert vfs(*command)[0] == 3  # it has no such cache
+
+
+def test_who_may_not_write_learns_it_before_anything_is_searched(built, monkeypatch):
+    def refuse(*_):
+        raise AccessError("the bucket is read-only")
+
+    monkeypatch.setattr(Workspace, "create", refuse)
+    monkeypatch.setattr(SearchJob, "_search", None)
+    job = SearchJob(workspace=built.url, caches=(CACHE,), queries=(QueryChoice(row=3),))
+    with pytest.raises(AccessError, match=r"cannot be written .*read-only.*another output"):
+        job.run()
 
 
 def test_queries_may_come_from_a_file(vfs, built, tmp_path):
