@@ -12,20 +12,19 @@ added up over long contiguous runs, and a cell is multiplied alone where a query
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-import numpy as np
 import torch
+
+from vfs_ops.kernel.machine_code import has
 
 _CELLS_AT_ONCE: Final = 32768
 """Cells in a tile, about: their products with some columns stay in the processor's cache."""
 _LEAST_ROWS: Final = 32
-_TRIALS: Final = 25
-"""Of each product, in turns: to tell which is faster where other programs run as well."""
+_FAST: Final = ("amx-int8", "avx512vnni", "avxvnni")
+"""What a processor may have to multiply int8 several times as fast as float32."""
 _CHANNELS: Final = range(8, 16_000)
 """With more, `vfs_ops.kernel.compact_pass` would need another bound; with fewer nothing is gained.
 Sums of so many products of int8 are exact in int32."""
@@ -90,7 +89,7 @@ def _tile(stored: torch.Tensor, norms: torch.Tensor) -> Tile:
     squared = norms.permute(1, 2, 0).to(torch.float64).contiguous()
     # Of a value x, what is computed to be lost is off by less than 2⁻²² |x|, and what follows by
     # far less than 2⁻¹⁰ of itself. The scale is rounded, so what is lost has a part along the
-    # kept cell after all, less than 2⁻²² of it.
+    # kept cell after all, less than 2⁻²¹ of it, which `vfs_ops.kernel.compact_pass` adds.
     enlarged = off.sqrt_().mul_(1 + 2.0**-10).add_(squared.sqrt(), alpha=2.0**-20).square_()
     share = torch.where(squared > 0, enlarged / squared, 0).sqrt_().amax(dim=(0, 1))
     return Tile(values, scales, zero, squared, enlarged, share)
@@ -103,25 +102,19 @@ def compact_bytes(images: int, cells: int, channels: int) -> int:
 
 @cache
 def compact_pays(channels: int) -> bool:
-    """Tell whether products of int8 are right on this machine, and faster than of float32."""
-    if channels not in _CHANNELS:
+    """Tell whether this machine has fast products of int8, and torch computes them right.
+
+    The processor's features decide, not a stopwatch: it would be wrong for the life of a process
+    that begins in a busy moment.
+    """
+    if channels not in _CHANNELS or not any(map(has, _FAST)):
         return False
     made = torch.Generator().manual_seed(0)
-    left, right = (
-        torch.randint(-127, 128, (size, channels), dtype=torch.int8, generator=made)
-        for size in (4096, 16)
+    cells, columns = (
+        torch.randint(-128, 128, (size, channels), dtype=torch.int8, generator=made)
+        for size in (64, 80)
     )
-    wide, columns = left.to(torch.float32), right.to(torch.float32)
-    product = torch._int_mm(left, right.T)
-    if not torch.equal(product[:64].long(), left[:64].long() @ right.T.long()):
-        return False
-    runs = (lambda: torch._int_mm(left, right.T)), (lambda: wide @ columns.T)
-    taken = [[_seconds(run) for run in runs] for _ in range(_TRIALS)]
-    whole, floating = np.min(taken, axis=0)
-    return bool(whole < floating)
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    exact = cells.long() @ columns.T.long()
+    return torch.equal(torch._int_mm(cells, columns[:16].T).long(), exact[:, :16]) and torch.equal(
+        torch._int_mm(columns, cells.T).long(), exact.T
+    )

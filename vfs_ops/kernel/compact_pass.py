@@ -14,14 +14,16 @@ parts of n cells. A cell's two terms are together at most (|û| + 2|low part|)·
 part is at most √C/254 of |u| with C channels, so less than 2(|u| + |û - u|)·(1 + ρ)|s| below
 16,129 channels. So what is computed is F = ⟨u, ŝ⟩ / |m·s| up to
 
-    δ = (1 + ρ)·(η + 2(1 + η)·γ₂ₙ₊₄) + γ₈ + underflow,
+    δ = (1 + ρ)·(η + 2(1 + η)·γ₂ₙ₊₄ + 2⁻²¹) + γ₈ + underflow,
 
-the last two as in the pass in float32, with one rounding more where float32 keeps a bound.
+the last two as in the pass in float32, with one rounding more where float32 keeps a bound. The
+2⁻²¹ belong to the third term: what is lost of a cell has a part along what is kept, less than 2⁻²¹
+of it, since its scale is rounded (`vfs_ops.kernel.compact`).
 
-What is lost of a cell is at right angles to what is kept, so m·(s - ŝ) is to m·ŝ. Hence only the
-part of v across m·ŝ meets it, which has length √(1 - c²) with the cosine c = ⟨v, m·ŝ⟩ / |m·ŝ| and
-|c| ≥ |F|, as |m·ŝ| ≤ |m·s|. So the third term is at most ρ·√(1 - F²)·|m·s|, and the exact score at
-most h(F) = F + ρ·√(1 - F²), which rises with F up to 1/√(1 + ρ²), where it is √(1 + ρ²). So no
+The rest of what is lost is at right angles to what is kept, so that m·(s - ŝ) is to m·ŝ. Hence only
+the part of v across m·ŝ meets it, which has length √(1 - c²) with the cosine c = ⟨v, m·ŝ⟩ / |m·ŝ|
+and |c| ≥ |F|, as |m·ŝ| ≤ |m·s|. So the third term is at most ρ·√(1 - F²)·|m·s|, and the exact score
+at most h(F) = F + ρ·√(1 - F²), which rises with F up to 1/√(1 + ρ²), where it is √(1 + ρ²). So no
 window of an image exceeds h(F + δ) of its highest F. Near the top of a list of similar images this
 is much less than F + ρ.
 """
@@ -78,7 +80,7 @@ def compact_errors(batch: Batch) -> CompactErrors:
     for group in batch.groups:
         count = len(group.cells)
         rounding = (2 * count + 4) * 2.0**-24 / (1 - (2 * count + 4) * 2.0**-24)
-        factor[group.queries] = group.lost + 2 * (1 + group.lost) * rounding
+        factor[group.queries] = group.lost + 2 * (1 + group.lost) * rounding + 2.0**-21
         for query, mask in zip(group.queries.tolist(), group.masks, strict=True):
             lightest = math.sqrt(min(batch.masks[mask]))
             rest[query] = 8 * 2.0**-24 + underflow(count * batch.channels, lightest)

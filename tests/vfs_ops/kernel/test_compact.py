@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from kernel_cases import block_of
 
 from vfs_ops.caches.values import squared_norms
@@ -115,4 +116,21 @@ def test_channels_that_the_bound_does_not_cover_are_never_compact() -> None:
     assert not compact_pays(7)
     assert not compact_pays(16_000)
     assert compact_bytes(10, 49, 7) == 0
-    assert isinstance(compact_pays(64), bool)
+
+
+def test_the_processor_says_whether_the_compact_form_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiply = torch._int_mm
+    for there, wrong_from, pays in [
+        ("amx-int8", 99, True),
+        ("", 99, False),
+        ("avxvnni", 80, False),
+    ]:
+        compact_pays.cache_clear()
+        monkeypatch.setattr(compact, "has", lambda feature, there=there: feature == there)
+        monkeypatch.setattr(
+            torch,
+            "_int_mm",
+            lambda one, other, wrong=wrong_from: multiply(one, other) + (len(one) >= wrong),
+        )
+        assert compact_pays(64) == pays
+    compact_pays.cache_clear()
