@@ -27,6 +27,7 @@ FOLDER: Final = "searches"
 MOST_ROWS: Final = 1000
 """Of the table that a person is shown; the files hold all."""
 _DOCUMENT: Final = "search.json"
+_ELSEWHERE: Final = "elsewhere.json"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class SearchJob(Job):
         keys = tuple(f"{folder}/{cache.id}.parquet" for cache in caches)
         before = all(target.exists(key) for key in keys)
         if not before:
-            _begin(target, f"{folder}/{_DOCUMENT}", canonical_json(asked))
+            _begin(target, folder, asked, [c.id for c in caches if c.workspace != target])
             for name, cache, key in zip(self.caches, caches, keys, strict=True):
                 self._answer(target, name, cache, choices, key, watcher)
         return Searched(identity, keys, len(choices), before, target.url)
@@ -171,10 +172,12 @@ class SearchJob(Job):
         }
 
 
-def _begin(target: Workspace, key: str, asked: bytes) -> None:
-    """Write what is asked."""
+def _begin(target: Workspace, folder: str, asked: dict[str, Any], elsewhere: list[str]) -> None:
+    """Write what is asked, and that caches lie elsewhere: pruning shall not take them for gone."""
     try:
-        target.create(key, asked)
+        if elsewhere:
+            target.create(f"{folder}/{_ELSEWHERE}", canonical_json({"caches": elsewhere}))
+        target.create(f"{folder}/{_DOCUMENT}", canonical_json(asked))
     except AccessError as error:
         raise AccessError(
             f"the answers cannot be written ({error}); give another output"

@@ -43,7 +43,7 @@ _OBJECTS: Final[Mapping[Kind, re.Pattern[str]]] = {
     "dataset": re.compile(
         rf"(dataset|source)\.json|(manifest|stat)\.parquet|previews/({_NUMBER}\.pack|left-out\.json)"
     ),
-    "search": re.compile(r"search\.json|[0-9a-f]{64}\.parquet"),
+    "search": re.compile(r"(search|elsewhere)\.json|[0-9a-f]{64}\.parquet"),
     "staging": re.compile(rf"[0-9a-f]{{12}}-{_NUMBER}\.(pack|parquet)"),
     "claim": re.compile(r"[0-9a-f]{16}\.json"),
 }
@@ -111,9 +111,9 @@ def find_unused(
     -------
     Findings
         Caches that no entry names; datasets that neither an entry names nor a cache that stays was
-        built for; answers of searches whose caches are all gone; staged images of interrupted
-        ingests; claims of dead builders; files of killed writes. Never anything younger than
-        `min_age` or claimed by a builder.
+        built for; answers of searches whose caches were here and are all gone; staged images of
+        interrupted ingests; claims of dead builders; files of killed writes. Never anything younger
+        than `min_age` or claimed by a builder.
 
     Raises
     ------
@@ -142,7 +142,9 @@ def find_unused(
         *(
             _unused("search", f"searches/{name}", files, "of caches that are not here any more")
             for name, files in folders["search"].items()
-            if searched(files).isdisjoint(folders["cache"]) and not rules.too_young(files)
+            if searched(files).isdisjoint(folders["cache"])
+            and not _of_elsewhere(files)
+            and not rules.too_young(files)
         ),
         *(
             _unused("staging", f"staging/{name}", files, "left by an ingest that was interrupted")
@@ -185,6 +187,11 @@ def searched(files: Iterable[FileStat]) -> set[str]:
     """Return the ids of the caches that a batch of searches has answers of."""
     names = (stat.path.rpartition("/")[2] for stat in files)
     return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+
+
+def _of_elsewhere(files: Iterable[FileStat]) -> bool:
+    """Tell whether a search was of caches of another workspace; its answers were wanted here."""
+    return any(stat.path.endswith("/elsewhere.json") for stat in files)
 
 
 def is_claimed(workspace: Workspace, cache_id: str) -> bool:

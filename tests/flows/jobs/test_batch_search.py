@@ -1,6 +1,7 @@
 """Many queries, answered in Parquet."""
 
 import json
+from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from flows.jobs.query_choices import QueryChoice
 from vfs_ops.errors import AccessError, QueryError
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.search import search
+from vfs_ops.sharing.unused import find_unused
 from vfs_ops.store.workspace import Workspace
 
 CACHE = "photos-efficientnet-lite0-blocks.6"
@@ -46,6 +48,8 @@ def test_caches_may_lie_elsewhere_and_answers_too(vfs, built, tmp_path):
     assert [row["image"] for row in found] == expected.image.tolist()
     assert built.walk() == before
     assert not here.exists()
+    unused = find_unused(Workspace.at(str(there)), (), min_age=timedelta(0))
+    assert (unused.unused, unused.unknown) == ((), ())  # its cache is no less there
     assert vfs(*command)[0] == 3  # it has no such cache
 
 
