@@ -49,10 +49,13 @@ class Cache:
     """Where shards are read: the store, copies on local disk, or memory."""
 
     def __repr__(self) -> str:
+        from vfs_ops.caches.residency import ResidentShards
+
         rows, columns = self.grid
+        held = f"; {self.source.summary}" if isinstance(self.source, ResidentShards) else ""
         return (
             f"<Cache {self.id[:12]}: {self.count} images of {rows}×{columns}×{self.channels}, "
-            f"{self.spec.extractor.model} {self.spec.extractor.layer}>"
+            f"{self.spec.extractor.model} {self.spec.extractor.layer}{held}>"
         )
 
     @property

@@ -34,17 +34,29 @@ class ResidentShards:
     shards: Mapping[int, ShardArrays]
     """By number."""
     device: str
-    """What searches them, such as "cpu" or "cuda"."""
+    """What searches them, such as "cpu" or "cuda:0"."""
 
     def __repr__(self) -> str:
+        return f"<ResidentShards: {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """How many there are, in which form, how large, and what searches them."""
+        blocks = [held.block for held in self.shards.values() if held.block is not None]
+        form = ", with an int8 form" if any(block.tiles for block in blocks) else ""
         size = f"{self.nbytes / 2**20:.0f} MiB"
-        return f"<ResidentShards: {len(self.shards)} shards, {size}, searched by {self.device}>"
+        return f"{len(self.shards)} shards, {size} in memory{form}, searched by {self.device}"
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all features and norms, in all forms that are held."""
-        blocks = [held.block for held in self.shards.values()]
-        return sum(block.nbytes for block in blocks if block is not None)
+        """Bytes of all features and norms, in all forms that are held, here and on a GPU."""
+        size = 0
+        for held in self.shards.values():
+            if held.block is not None:
+                size += held.block.nbytes
+                if held.block.features.device.type != "cpu":
+                    size += held.features.nbytes + held.sq_norm.nbytes
+        return size
 
     def read(
         self, receipt: Receipt, wanted: NDArray[np.intp] | None, scratch: Scratch | None
@@ -98,7 +110,7 @@ def load(cache: Cache, progress: ProgressCallback, device: str | None = None) ->
     from vfs_ops.kernel.blocks import Block
     from vfs_ops.models.forward import choose_device
 
-    chosen = choose_device(device)
+    chosen = _numbered(choose_device(device))
     if isinstance(cache.source, ResidentShards) and cache.source.device == str(chosen):
         return cache
     _check_room(cache, chosen)
@@ -121,6 +133,15 @@ def load(cache: Cache, progress: ProgressCallback, device: str | None = None) ->
     receipts = tuple(cache.receipts)  # made once
     source = ResidentShards(shards, str(chosen))
     return replace(cache, receipts=receipts, source=source, dataset=dataset)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """Return a GPU by its number, which "cuda" alone leaves open."""
+    import torch
+
+    if device != torch.device("cuda"):
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _stored_bytes(cache: Cache) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -20,6 +19,7 @@ from vfs_ops.caches.plans import Plan
 from vfs_ops.caches.receipts import Receipt
 from vfs_ops.caches.shards import decode_features, decoded_bytes
 from vfs_ops.errors import DamagedError, QueryError
+from vfs_ops.store.concurrent_reads import in_threads
 
 if TYPE_CHECKING:
     from vfs_ops.kernel.blocks import Block
@@ -160,9 +160,8 @@ def read_rows(
         wanted = numbers[places] - shard * plan.images_per_shard
         found[places] = source.read_features(receipt_of(shard), wanted)
 
-    with ThreadPoolExecutor(SHARDS_AT_ONCE, thread_name_prefix="vfs-rows") as pool:
-        for _ in pool.map(read, np.unique(shards).tolist()):
-            pass  # an error of a thread is raised here
+    for _ in in_threads(read, np.unique(shards).tolist(), SHARDS_AT_ONCE):
+        pass  # an error of a thread is raised here
     return found
 
 

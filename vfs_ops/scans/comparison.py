@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from vfs_ops.caches.cache import Cache
 from vfs_ops.datasets.predicates import Filters
+from vfs_ops.datasets.same_images import rows_of
 from vfs_ops.errors import MismatchError, QueryError
 from vfs_ops.progress import ProgressCallback, silent
 from vfs_ops.scans.hits import Hits, frame_html
 from vfs_ops.scans.plan import check_positive, plan_scan
-from vfs_ops.scans.provenance import Ledger
+from vfs_ops.scans.provenance import Ledger, Provenance, counted
 from vfs_ops.scans.queries import Query, query_again
-from vfs_ops.scans.run import Questions
+from vfs_ops.scans.run import Questions, executor_name
 from vfs_ops.scans.score_arrays import best_windows
 from vfs_ops.scans.search import search
 
@@ -40,9 +42,10 @@ class Comparison:
     ``distinct_labels``
         How many labels one cache's k best images have; images without a label count for nothing.
     ``spearman``, ``kendall``
-        Rank correlation, over the same random sample of images, of the best scores that two caches
-        give them: C. Spearman's ρ, with equal ranks averaged (Am. J. Psychol. 15, 72, 1904), and
-        M. G. Kendall's τ_b (Biometrika 33, 239, 1945). NaN where all scores of a cache are equal.
+        Rank correlation, over the same random sample of images but for the query's own, of the best
+        scores that two caches give them: C. Spearman's ρ, with equal ranks averaged (Am. J.
+        Psychol. 15, 72, 1904), and M. G. Kendall's τ_b (Biometrika 33, 239, 1945). NaN where all
+        scores of a cache are equal.
 
     The standard error of a mean over n queries is s / √n, s with n - 1 in its denominator
     (J. M. Bland and D. G. Altman, BMJ 331, 903, 2005); NaN for one query. It tells how much the
@@ -54,6 +57,8 @@ class Comparison:
     """Query, measure, cache, the other cache or None, value."""
     hits: Mapping[str, tuple[Hits, ...]]
     """By name of the cache: the hits of each query."""
+    provenance: Mapping[str, Provenance]
+    """By name of the cache: what its queries, hits and ranks took together."""
 
     def per_query(self) -> pandas.DataFrame:
         """Return ``query``, ``measure``, ``cache``, ``other`` and ``value``, a row per number."""
@@ -147,7 +152,10 @@ def compare(
     if len(named) < 2:
         raise QueryError(f"{len(named)} cache is given; expected two or more to compare")
     _check_images(named)
-    asked = {name: _queries_for(name, cache, queries) for name, cache in named.items()}
+    looked_up = {
+        name: counted(partial(_queries_for, name, cache, queries)) for name, cache in named.items()
+    }
+    asked = {name: found for name, (found, _) in looked_up.items()}
     counts = {len(found) for found in asked.values()}
     if counts in ({0}, set()) or len(counts) > 1:
         raise QueryError(
@@ -156,6 +164,7 @@ def compare(
     rows = _sampled(next(iter(named.values())), where, sample, seed)
     hits: dict[str, tuple[Hits, ...]] = {}
     scores: dict[str, list[NDArray[np.float64]]] = {}
+    provenance: dict[str, Provenance] = {}
     for name, cache in named.items():
         found = search(
             cache,
@@ -167,11 +176,10 @@ def compare(
             progress=progress,
         )
         hits[name] = found.answers
-        plan = plan_scan(cache, rows=rows, threads=threads, client=client)
-        questions = Questions.of(cache, None, asked[name])
-        best = best_windows(cache, questions, plan, Ledger(cache), client, progress=progress)
-        scores[name] = [_by_row(of_query.image, of_query.score, cache.count) for of_query in best]
-    return Comparison(limit, tuple(_measured(hits, scores, limit)), hits)
+        scores[name], ranks = _scores(cache, asked[name], rows, threads, client, progress)
+        cost = looked_up[name][1]
+        provenance[name] = found.provenance.joined(ranks).plus(cost, cost.reading)
+    return Comparison(limit, tuple(_measured(hits, scores, limit)), hits, provenance)
 
 
 def _measured(
@@ -196,6 +204,29 @@ def _measured(
                 value = float(correlation(a[both], b[both])[0]) if varied else np.nan
                 values.append((number, measure, one, other, value))
     return values
+
+
+def _scores(
+    cache: Cache,
+    queries: Sequence[Query],
+    rows: NDArray[np.bool_],
+    threads: int | None,
+    client: Any,
+    progress: ProgressCallback,
+) -> tuple[list[NDArray[np.float64]], Provenance]:
+    """Return each query's best scores of some images, shape (image,); NaN for all others.
+
+    Its own image is one of the others, as in a search.
+    """
+    ledger = Ledger(cache)
+    questions = Questions.of(cache, None, queries)
+    plan = plan_scan(cache, rows=rows, threads=threads, queries=queries, client=client)
+    best = best_windows(cache, questions, plan, ledger, client, progress=progress)
+    scores = [_by_row(of_query.image, of_query.score, cache.count) for of_query in best]
+    own = ledger.reading(lambda: rows_of(cache.dataset, [query.digest for query in queries]))
+    for of_query, left_out in zip(scores, own, strict=True):
+        of_query[left_out] = np.nan
+    return scores, ledger.of_scan(executor_name(cache, plan, client), plan)
 
 
 def _by_row(

@@ -12,9 +12,10 @@ from vfs_ops.caches.cache import Cache
 from vfs_ops.datasets.predicates import Filters
 from vfs_ops.datasets.same_images import rows_of
 from vfs_ops.errors import QueryError
-from vfs_ops.kernel.exact import exact_scores
+from vfs_ops.kernel.exact import Pattern, exact_scores
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.scans.plan import check_positive
+from vfs_ops.scans.provenance import Ledger, Provenance
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.run import Questions
 
@@ -28,15 +29,15 @@ class NullScores:
 
     scores: NDArray[np.float64]
     """Exact scores, ascending; shape (sample,)."""
-    cache: str
-    """Cache id."""
     seed: int
+    provenance: Provenance
+    """Which cache they are of, and what they took."""
 
     def __repr__(self) -> str:
         low, middle, high = np.quantile(self.scores, [0.05, 0.5, 0.95])
         return (
             f"<NullScores: {len(self.scores)} random regions score {middle:.3f} in the median, "
-            f"{low:.3f} to {high:.3f} in nine of ten; cache {self.cache[:12]}>"
+            f"{low:.3f} to {high:.3f} in nine of ten; cache {self.provenance.cache[:12]}>"
         )
 
     def percentile(self, score: ArrayLike) -> NDArray[np.float64]:
@@ -103,12 +104,12 @@ def null_scores(
     >>> chance = null_scores(cache, query)  # doctest: +SKIP
     >>> chance.percentile(hits.score)  # doctest: +SKIP
     """
-    count = check_positive("samples", samples)
-    [pattern] = Questions.of(cache, query, None).patterns
-    allowed = cache.dataset.where(where)
+    ledger, count = Ledger(cache), check_positive("samples", samples)
+    [pattern] = ledger.reading(lambda: Questions.of(cache, query, None)).patterns
+    allowed = ledger.reading(lambda: cache.dataset.where(where))
     allowed[list(cache.invalid)] = False
     if exclude_query_image:
-        allowed[rows_of(cache.dataset, [query.digest])[0]] = False
+        allowed[ledger.reading(lambda: rows_of(cache.dataset, [query.digest]))[0]] = False
     rows = np.flatnonzero(allowed)
     if not len(rows):
         raise QueryError("no image is left to draw regions from; widen the filter")
@@ -122,7 +123,18 @@ def null_scores(
     at_once = max(1, _BYTES_AT_ONCE // cache.plan.image_bytes)
     for start in range(0, count, at_once):
         part = order[start : start + at_once]
-        features = cache.feature_maps_of(drawn[part])
-        scores[part] = exact_scores(pattern, features, np.arange(len(part)), y[part], x[part])
+        scores[part] = _scores(ledger, cache, pattern, drawn[part], y[part], x[part])
         progress(Progress("null", start + len(part), count, "regions"))
-    return NullScores(np.sort(scores), cache.id, seed)
+    return NullScores(np.sort(scores), seed, ledger.of_images(drawn))
+
+
+def _scores(
+    ledger: Ledger,
+    cache: Cache,
+    pattern: Pattern,
+    images: NDArray[np.int64],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    features = ledger.reading(lambda: cache.feature_maps_of(images))
+    return ledger.scoring(lambda: exact_scores(pattern, features, np.arange(len(images)), y, x))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.shard_sources import ReadCost
@@ -61,6 +64,21 @@ class Provenance:
             seconds_reading=self.seconds_reading + cost.reading,
         )
 
+    def joined(self, other: Provenance) -> Provenance:
+        """Return what two scans of one cache, one after the other, took together."""
+        names = (
+            *("images_searched", "shards_read", "bytes_read", "requests"),
+            *("seconds", "seconds_reading", "seconds_decoding", "seconds_scoring"),
+        )
+        return replace(
+            self,
+            **{name: getattr(self, name) + getattr(other, name) for name in names},
+            device=_both(self.device, other.device),
+            executor=_both(self.executor, other.executor),
+            complete=self.complete and other.complete,
+            missing_shards=max(self.missing_shards, other.missing_shards),
+        )
+
     def attributes(self) -> dict[str, str | int | float]:
         """Return all as attributes of an xarray, whose files hold no bool."""
         return {**asdict(self), "complete": int(self.complete)}
@@ -99,24 +117,48 @@ class Ledger:
         self._scoring += result.scoring
         self._devices.add(result.device)
 
-    def provenance(self, executor: str, plan: ScanPlan) -> Provenance:
+    def scoring(self, score: Callable[[], T]) -> T:
+        """Return what `score` returns, which this thread computes, and count its time."""
+        started = time.perf_counter()
+        found = score()
+        self._scoring += time.perf_counter() - started
+        return found
+
+    def of_scan(self, executor: str, plan: ScanPlan) -> Provenance:
         """Return what a scan took so far, given what runs it, in words."""
         missing = len(plan.missing) + self.missing
+        return self._provenance(
+            images_searched=self._images,
+            shards_read=self.done - self.missing,
+            device=", ".join(sorted(self._devices)),
+            executor=executor,
+            complete=self.done == len(plan.tasks) and not missing,
+            missing_shards=missing,
+        )
+
+    def of_images(self, rows: NDArray[np.integer]) -> Provenance:
+        """Return what it took to read some images by themselves and to score them here."""
+        searched = np.setdiff1d(rows, list(self._cache.invalid))
+        return self._provenance(
+            images_searched=len(searched),
+            shards_read=len(np.unique(searched // self._cache.plan.images_per_shard)),
+            device="cpu",
+            executor="1 thread",
+            complete=True,
+            missing_shards=0,
+        )
+
+    def _provenance(self, **facts: Any) -> Provenance:
         return Provenance(
             cache=self._cache.id,
             dataset=self._cache.dataset.id,
-            images_searched=self._images,
-            shards_read=self.done - self.missing,
             bytes_read=self._cost.bytes,
             requests=self._cost.requests,
             seconds=time.perf_counter() - self._began,
             seconds_reading=self._cost.reading,
             seconds_decoding=self._cost.decoding,
             seconds_scoring=self._scoring,
-            device=", ".join(sorted(self._devices)),
-            executor=executor,
-            complete=self.done == len(plan.tasks) and not missing,
-            missing_shards=missing,
+            **facts,
         )
 
 
@@ -127,3 +169,7 @@ def counted(read: Callable[[], T]) -> tuple[T, ReadCost]:
         found = read()
     waited = time.perf_counter() - started if traffic.requests else 0.0
     return found, ReadCost(traffic.requests, traffic.bytes_read, waited)
+
+
+def _both(one: str, other: str) -> str:
+    return one if one == other else f"{one}, {other}"

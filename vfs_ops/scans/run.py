@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
@@ -49,6 +49,11 @@ class Questions:
         """
         if query is not None and queries is not None:
             raise QueryError("both a query and queries=[…] are given; give one of them")
+        if queries is not None and not isinstance(queries, Iterable):
+            raise QueryError(
+                f"queries is a {type(queries).__name__}; expected a list of queries; one query is "
+                "given as query"
+            )
         given: tuple[Any, ...] = (query,) if queries is None else tuple(queries)
         if not given:
             raise QueryError("queries is empty; expected one at least")
@@ -214,7 +219,7 @@ class SearchRun:
             done=self._ledger.done,
             total=len(self.plan.tasks),
             best=tuple(self._best),
-            provenance=self._ledger.provenance(self._executor, self.plan),
+            provenance=self._ledger.of_scan(self._executor, self.plan),
             cache=self._cache,
             questions=self._questions,
             own=self._own,

@@ -89,7 +89,7 @@ def score_images(
         coordinates,
         ("image",),
         name="score",
-        attrs=ledger.provenance(executor_name(cache, plan, client), plan).attributes(),
+        attrs=ledger.of_scan(executor_name(cache, plan, client), plan).attributes(),
     )
 
 
@@ -149,8 +149,8 @@ def score_map(
     -------
     xarray.DataArray
         Float64 (image, y, x), where y and x are the row and column of cells at which the region
-        begins; NaN for an image without features. Coordinates along ``image`` as of
-        `score_images`.
+        begins; NaN for an image without features. Coordinates along ``image``, and attributes, as
+        of `score_images`.
 
     Raises
     ------
@@ -161,12 +161,14 @@ def score_map(
     """
     import xarray as xr
 
-    [pattern] = Questions.of(cache, query, None).patterns
+    ledger = Ledger(cache)
+    [pattern] = ledger.reading(lambda: Questions.of(cache, query, None)).patterns
     rows = np.asarray(images, np.int64)
-    features = cache.feature_maps_of(rows)
+    features = ledger.reading(lambda: cache.feature_maps_of(rows))
     down, across = pattern.offsets(cache.grid)
     image, y, x = (index.reshape(-1) for index in np.indices((len(rows), down, across)))
-    scores = exact_scores(pattern, features, image, y, x).reshape(len(rows), down, across)
+    found = ledger.scoring(lambda: exact_scores(pattern, features, image, y, x))
+    scores = found.reshape(len(rows), down, across)
     scores[np.isin(rows, list(cache.invalid))] = np.nan
     return xr.DataArray(
         scores,
@@ -174,11 +176,11 @@ def score_map(
             "image": rows,
             "y": np.arange(down),
             "x": np.arange(across),
-            **_described(cache, rows, ("image", "y", "x")),
+            **ledger.reading(lambda: _described(cache, rows, ("image", "y", "x"))),
         },
         ("image", "y", "x"),
         name="score",
-        attrs={"cache": cache.id},
+        attrs=ledger.of_images(rows).attributes(),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,8 @@ from vfs_ops.caches import residency
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.residency import ResidentShards, resident_bytes
 from vfs_ops.errors import ModelError, QueryError
-from vfs_ops.kernel import scoring
+from vfs_ops.kernel import blocks, scoring
+from vfs_ops.kernel.blocks import Block
 from vfs_ops.models import forward
 from vfs_ops.progress import Progress
 from vfs_ops.scans import runners, tasks
@@ -51,6 +53,37 @@ def test_memory_that_is_needed_is_what_is_held(cache: Cache) -> None:
     assert isinstance(held, ResidentShards)
     assert held.nbytes + cache.dataset.manifest.loaded_bytes == resident_bytes(cache)
     assert "4 shards" in repr(held)
+
+
+def test_a_loaded_cache_shows_its_size_and_form(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "memory" not in repr(cache)
+    assert "; 4 shards, 0 MiB in memory, searched by cpu>" in repr(cache.load(device="cpu"))
+    monkeypatch.setattr(blocks, "compact_pays", lambda channels: True)
+    assert "0 MiB in memory, with an int8 form, searched" in repr(cache.load(device="cpu"))
+
+
+def test_what_a_gpu_is_given_is_held_here_as_well(cache: Cache) -> None:
+    loaded = cache.load(device="cpu")
+    held = loaded.source
+    assert isinstance(held, ResidentShards)
+    there = {
+        number: replace(one, block=Block.of(one.features, one.sq_norm, device="meta"))
+        for number, one in held.shards.items()
+    }
+    stored = sum(one.features.nbytes + one.sq_norm.nbytes for one in held.shards.values())
+    assert ResidentShards(there, "cuda:0").nbytes == 2 * stored
+
+
+def test_a_gpu_without_a_number_is_the_current_one(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    loaded = replace(cache, source=ResidentShards({}, "cuda:1"))
+    assert loaded.load(device="cuda") is loaded
+    assert loaded.load(device="cuda:1") is loaded
 
 
 def test_a_cache_that_does_not_fit_is_refused_with_both_numbers(

@@ -31,12 +31,28 @@ def test_numbers_are_those_computed_one_by_one(caches: list[Cache], queries: lis
         hits = [search(caches[0], query, 8), search(caches[1], late, 8)]
         shared = len(set(hits[0].image) & set(hits[1].image)) / 8
         assert table.loc[("overlap", number), "value"].item() == shared
-        a, b = score_images(caches[0], query).values, score_images(caches[1], late).values
+        others = np.arange(60) != (7, 20, 33)[number]  # the query's own is no hit, either
+        a, b = (
+            score_images(*one).values[others] for one in zip(caches, (query, late), strict=True)
+        )
         for measure, expected in (("spearman", spearmanr(a, b)), ("kendall", kendalltau(a, b))):
             assert table.loc[(measure, number), "value"].item() == pytest.approx(expected[0])
         labels = [len(set(one.rows["label"].to_pylist())) for one in hits]
         assert table.loc[("distinct_labels", number), "value"].tolist() == labels
         np.testing.assert_array_equal(comparison.hits["late"][number].score, hits[1].score)
+
+
+def test_what_each_cache_took_is_told(caches: list[Cache], queries: list[Query]) -> None:
+    named = dict(zip(("early", "late"), caches, strict=True))
+    comparison = compare(queries, named, k=8)
+    for name, cache in named.items():
+        took, hits = comparison.provenance[name], comparison.hits[name][0].provenance
+        assert (took.cache, took.complete, took.executor) == (cache.id, True, "2 threads")
+        assert (took.images_searched, took.shards_read) == (120, 8)  # for the hits, and for ranks
+        assert took.bytes_read > 2 * cache.feature_bytes
+        assert took.seconds > hits.seconds
+    early, late = comparison.provenance.values()
+    assert late.requests > early.requests  # its queries were read as well
 
 
 def test_the_table_has_means_and_standard_errors(caches: list[Cache], queries: list[Query]) -> None:

@@ -100,6 +100,7 @@ def test_own_images_alone_are_left_out_where_rows_are_chosen(
     [
         ({"queries": []}, "queries is empty"),
         ({"queries": ["no"]}, "query 0 is a str"),
+        ({"queries": 3}, "queries is a int; expected a list"),
         ({"query": 1, "queries": [2]}, "give one of them"),
     ],
 )
@@ -108,6 +109,11 @@ def test_questions_that_are_none_are_refused(
 ) -> None:
     with pytest.raises(QueryError, match=message):
         search(cache, **given)
+
+
+def test_one_query_is_no_list(cache: Cache, query: Query) -> None:
+    with pytest.raises(QueryError, match=r"queries is a Query; .*one query is given as query"):
+        search(cache, queries=query)  # type: ignore[call-overload]
 
 
 def test_extractors_may_not_be_mixed_in_one_batch(caches: list[Cache], query: Query) -> None:

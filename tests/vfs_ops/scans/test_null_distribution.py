@@ -8,9 +8,15 @@ from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import QueryError
 from vfs_ops.scans import null_distribution
 from vfs_ops.scans.null_distribution import NullScores, null_scores
+from vfs_ops.scans.provenance import Ledger, Provenance
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.score_arrays import score_map
 from vfs_ops.store.workspace import Workspace
+
+
+@pytest.fixture
+def of_nothing(cache: Cache) -> Provenance:
+    return Ledger(cache).of_images(np.empty(0, np.int64))
 
 
 def test_the_same_seed_draws_the_same_regions(
@@ -24,6 +30,12 @@ def test_the_same_seed_draws_the_same_regions(
     assert not np.array_equal(first.scores, null_scores(cache, query, samples=150, seed=4).scores)
     assert (np.diff(first.scores) >= 0).all()
     assert "150 random regions" in repr(first)
+    took = first.provenance
+    assert (took.cache, took.executor, took.complete) == (cache.id, "1 thread", True)
+    assert (took.images_searched, took.shards_read) == (59, 4)
+    assert took.requests >= 4
+    assert took.bytes_read >= cache.feature_bytes
+    assert took.seconds > took.seconds_scoring > 0
 
 
 def test_samples_are_windows_of_images_that_may_be_hits() -> None:
@@ -38,18 +50,18 @@ def test_samples_are_windows_of_images_that_may_be_hits() -> None:
     assert 1.0 in null_scores(cache, query, samples=2000, exclude_query_image=False).scores
 
 
-def test_chance_is_uniform_in_p() -> None:
+def test_chance_is_uniform_in_p(of_nothing: Provenance) -> None:
     """A random score's p-value is at most p with probability p, or less: 2,000 draws, 4 sigma."""
     random = np.random.default_rng(0)
-    chance = NullScores(np.sort(random.standard_normal(199)), "c", 0)
+    chance = NullScores(np.sort(random.standard_normal(199)), 0, of_nothing)
     values = chance.p_value(random.standard_normal(2000))
     assert values.min() >= 1 / 200
     for level in (0.05, 0.5):
         assert abs((values <= level).mean() - level) < 0.08
 
 
-def test_percentiles_and_p_values_of_known_scores() -> None:
-    chance = NullScores(np.array([0.1, 0.2, 0.2, 0.4]), "c", 0)
+def test_percentiles_and_p_values_of_known_scores(of_nothing: Provenance) -> None:
+    chance = NullScores(np.array([0.1, 0.2, 0.2, 0.4]), 0, of_nothing)
     np.testing.assert_array_equal(chance.percentile([0.0, 0.2, 0.3, 0.5]), [0, 50, 75, 100])
     np.testing.assert_allclose(chance.p_value([0.0, 0.2, 0.3, 0.5]), [1, 0.8, 0.4, 0.2])
     assert chance.p_value(0.4) == pytest.approx(0.4)

@@ -53,6 +53,10 @@ def test_a_map_holds_every_window(cache: Cache) -> None:
     maps = score_map(cache, query, [40, 7, 3])
     high, wide = query.region.weights.shape
     assert maps.shape == (3, 9 - high, 9 - wide)
+    assert (maps.attrs["cache"], maps.attrs["images_searched"]) == (cache.id, 3)
+    assert (maps.attrs["shards_read"], maps.attrs["complete"]) == (2, 1)
+    assert maps.attrs["bytes_read"] > 0
+    assert maps.attrs["requests"] >= 3  # two shards, and the labels
     for place, image in enumerate([40, 7, 3]):
         stored = cache.feature_map(image)
         for y in range(9 - high):
