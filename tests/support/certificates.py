@@ -14,6 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 def localhost_contexts():
     """Return the TLS contexts of a server for localhost, and of a client that trusts it alone."""
+    secret, pem = localhost_certificate()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "both.pem"
+        path.write_bytes(secret + pem)
+        server.load_cert_chain(path)
+    return server, ssl.create_default_context(cadata=pem.decode())
+
+
+def localhost_certificate():
+    """Return a key and a certificate for localhost, signed by itself, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -36,12 +47,7 @@ def localhost_contexts():
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "both.pem"
-        path.write_bytes(secret + pem)
-        server.load_cert_chain(path)
-    return server, ssl.create_default_context(cadata=pem.decode())
+    return secret, pem
 
 
 def fsspec_options(client):

@@ -23,6 +23,7 @@ THREADS_PER_WORKER: Final = 4
 model of its own."""
 CONNECT_SECONDS: Final = 30.0
 
+_ENCRYPTED: Final = ("tls", "wss")
 _PROTOCOLS: Final = ("tcp", "tls", "ucx", "ws", "wss")
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PACKAGES: Final = ("dask", "distributed", "visual-feature-search", "torch")
@@ -115,6 +116,21 @@ def check_cluster(cluster: str, *, workers: int | None = None, threads: int | No
                 f"{cluster[:80]!r} is no cluster; expected 'local', 'cuda' or the address of a "
                 "Dask scheduler, as tcp://node:8786"
             )
+        if protocol in _ENCRYPTED:
+            _check_certificates(cluster)
+
+
+def _check_certificates(address: str) -> None:
+    """Refuse an encrypted address without Dask's own configuration of certificates."""
+    import dask
+
+    place = "distributed.comm.tls"
+    if not all(dask.config.get(f"{place}.{name}", None) for name in ("ca-file", "client.cert")):
+        raise InputError(
+            f"{address[:80]} is encrypted, and Dask's configuration names no certificates; set "
+            f"{place}.ca-file, .client.cert and .client.key in a file below ~/.config/dask, or "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY"
+        )
 
 
 def local_layout(workers: int | None, threads: int | None) -> tuple[int, int]:

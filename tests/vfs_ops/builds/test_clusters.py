@@ -1,13 +1,16 @@
 """Clusters: what is opened, what is refused, and what a scheduler's end looks like."""
 
+import json
 import os
 import signal
 import sys
 import tempfile
 
+import dask
 import distributed
 import pytest
 import torch
+from certificates import localhost_certificate
 from dask_processes import running_scheduler, running_worker
 from distributed import Client
 from makers import make_extractor, stored_bytes
@@ -185,3 +188,30 @@ def test_a_scheduler_that_is_killed_is_an_error_and_the_next_run_goes_on(
     assert [verify(cache) for cache in caches] == [[], []]
     undisturbed = build(dataset, make_extractor(), workspace=Workspace.at(f"{tmp_path}/other"))
     assert list(map(stored_bytes, caches)) == list(map(stored_bytes, undisturbed))
+
+
+def test_an_encrypted_cluster_without_certificates_says_what_is_missing():
+    with pytest.raises(InputError, match=r"distributed.comm.tls.ca-file, .client.cert"):
+        clusters.check_cluster("tls://node:8786")
+
+
+@pytest.mark.long
+def test_an_encrypted_cluster_is_reached_by_the_configuration_of_dask(tmp_path, monkeypatch):
+    secret, pem = localhost_certificate()
+    (tmp_path / "key.pem").write_bytes(secret)
+    (tmp_path / "cert.pem").write_bytes(pem)
+    both = {"cert": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
+    roles = dict.fromkeys(("scheduler", "worker", "client"), both)
+    tls = {"ca-file": both["cert"], **roles}
+    comm = {"require-encryption": True, "tls": tls}
+    (tmp_path / "tls.yaml").write_text(json.dumps({"distributed": {"comm": comm}}))
+    monkeypatch.setenv("DASK_CONFIG", str(tmp_path / "tls.yaml"))
+    with (
+        running_scheduler(tmp_path) as (_, address),
+        running_worker(tmp_path),
+        dask.config.set({f"distributed.comm.tls.{name}": value for name, value in tls.items()}),
+        clusters.open_cluster(address) as client,
+    ):
+        assert address.startswith("tls://")
+        client.wait_for_workers(1)
+        assert client.submit(sum, [1, 2]).result() == 3
