@@ -159,7 +159,7 @@ def _read_all(workspace: Workspace, all_listed: bool) -> list[Record]:
             return read_listed(workspace, list_records(workspace))
         except AccessError as error:  # a public bucket may refuse it, and is read like https
             refused = error
-    if all_listed:
+    if all_listed and refused is not None:  # who may not write at all is told when writing
         raise AccessError(
             f"{workspace.url} cannot be listed, and who writes to its catalog must see all records "
             "that there are; ask for the permission to list it (s3:ListBucket)"
