@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from vfs_ops.caches.shard_sources import (
     decode_stored,
     norm_bytes,
 )
-from vfs_ops.errors import DamagedError, NotFoundError, QueryError
+from vfs_ops.errors import DamagedError, NotFoundError, QueryError, StorageError
 from vfs_ops.store.failures import storage_errors
 from vfs_ops.store.locations import Folder
 from vfs_ops.store.traffic import counting
@@ -33,6 +34,12 @@ from vfs_ops.store.workspace import Workspace
 
 _SUFFIX: Final = ".shard"
 _WRITING: Final = ".writing"
+_told: set[str] = set()
+"""Folders of which it was said that they keep nothing."""
+
+
+class CopiesNotKeptWarning(UserWarning):
+    """A folder cannot keep copies of shards, which are read from the store each time."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class LocalCopies:
     by the shard's receipt whenever it is read, as the store's own bytes are; one that fails is
     thrown away and read from the store again. Files appear whole, by renaming, and a lock on the
     folder is held while room is made, so that processes may share it and its limit. A file's time
-    of change is the time of its last use.
+    of change is the time of its last use. A folder that is full or read-only ends no search: what
+    it has is used, and a `CopiesNotKeptWarning` says once that it keeps nothing more.
     """
 
     store: ShardStore
@@ -79,7 +87,10 @@ class LocalCopies:
             features, norms = self.store.fetch(receipt, scratch)
         cost = ReadCost(traffic.requests, traffic.bytes_read, time.perf_counter() - started)
         arrays = decode_stored(features, norms, receipt, self.store.plan, scratch, cost)
-        self._keep(receipt, features, norms)
+        try:
+            self._keep(receipt, features, norms)
+        except StorageError as error:
+            self._tell(error)
         return arrays
 
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:
@@ -106,9 +117,10 @@ class LocalCopies:
                 data[:size], data[size:], receipt, self.store.plan, scratch, cost
             )
         except DamagedError:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a read-only folder it is left
+                path.unlink()
             return None
-        with contextlib.suppress(FileNotFoundError):  # another process made room meanwhile
+        with contextlib.suppress(OSError):  # so too; or another process made room meanwhile
             os.utime(path)
         return arrays
 
@@ -130,6 +142,17 @@ class LocalCopies:
                     temporary.replace(path)
                 finally:
                     temporary.unlink(missing_ok=True)
+
+    def _tell(self, error: StorageError) -> None:
+        """Warn, once a process, that the folder keeps nothing."""
+        if self.directory not in _told:
+            _told.add(self.directory)
+            warnings.warn(
+                f"{self.directory} keeps no copies of what is read ({error}); the search goes on "
+                "and reads the store each time; make room, or give another folder",
+                CopiesNotKeptWarning,
+                stacklevel=2,
+            )
 
     def _make_room(self, size: int) -> None:
         """Delete what was not used for longest, until `size` more bytes fit."""

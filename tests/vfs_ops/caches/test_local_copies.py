@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from vfs_ops.caches.cache import Cache
 from vfs_ops.caches.cache_reading import ShardStore
+from vfs_ops.caches.local_copies import CopiesNotKeptWarning
 from vfs_ops.caches.receipts import Receipt
 from vfs_ops.errors import QueryError
 from vfs_ops.scans.queries import query_from_row
@@ -123,6 +125,30 @@ def test_a_killed_write_is_no_copy(cache: Cache, tmp_path: Path) -> None:
     local.read_shard(0)
     assert len(copies(folder)) == 1
     assert not (folder / ".writing").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_takes_nothing_ends_no_search(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    query, folder = query_from_row(cache, 7), tmp_path / "copies"
+    expected, local = search(cache, query, 20), cache.cached_locally(folder)
+    local.read_shard(0)
+
+    def refused(*given: Any, **options: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    for name in ("_locked", "os.utime", "Path.unlink"):
+        monkeypatch.setattr(f"vfs_ops.caches.local_copies.{name}", refused)
+    with pytest.warns(CopiesNotKeptWarning, match=r"copies keeps no copies .*make room") as told:
+        hits = search(local, query, 20)
+    assert len(told) == 1
+    np.testing.assert_array_equal(hits.score, expected.score)
+    again = search(local, query, 20)  # warns no more
+    np.testing.assert_array_equal(again.image, expected.image)
+    [copy] = copies(folder)
+    copy.write_bytes(bytes(len(copy.read_bytes())))
+    np.testing.assert_array_equal(search(local, query, 20).image, expected.image)
 
 
 def test_a_few_rows_are_read_in_ranges_and_not_kept(
