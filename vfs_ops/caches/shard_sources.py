@@ -224,8 +224,15 @@ def decode_norms(data: Bytes, receipt: Receipt, plan: Plan) -> NDArray[np.float3
     Raises
     ------
     DamagedError
-        If they are not as they were written.
+        If they are not as they were written, or not finite where an image can be a hit.
     """
+    what = shard_name(plan, receipt)
     if len(data) != norm_bytes(plan) or sha256(data.data) != receipt.sq_norm:
-        raise DamagedError(f"{shard_name(plan, receipt)}: sq_norm is not as written; run verify")
-    return data.view("<f4").reshape(-1, *plan.grid)[: receipt.stop - receipt.start]
+        raise DamagedError(f"{what}: sq_norm is not as written; run verify")
+    norms = data.view("<f4").reshape(-1, *plan.grid)[: receipt.stop - receipt.start]
+    finite = np.isfinite(norms)
+    if not finite.all() and not finite[valid_rows(receipt)].all():
+        raise DamagedError(
+            f"{what}: sq_norm is not finite, so the features are not; build the cache again"
+        )
+    return norms

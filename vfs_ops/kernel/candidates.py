@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Part, Scratch
-from vfs_ops.kernel.exact import ELEMENTS_AT_ONCE, exact_scores, window_scores
+from vfs_ops.kernel.exact import ELEMENTS_AT_ONCE, exact_scores, not_finite, window_scores
 from vfs_ops.kernel.float_pass import float_errors, float_scores, window_errors
 from vfs_ops.kernel.spreading import spread
 from vfs_ops.kernel.topk import Best, joined
@@ -141,6 +141,9 @@ class Images:
         ):
             scores[part_of] = fast[0].permute(2, 0, 1).cpu().numpy()
         highest = scores.max(axis=(1, 2))
+        unknown = np.isnan(highest)
+        if unknown.any():
+            raise not_finite(f"image {self.image[numbers[unknown][0]]}")
         least = np.where(highest >= needed - error, highest - 2 * error, np.inf)
         which, y, x = np.nonzero(scores >= least[:, None, None])
         rows, row = np.unique(which, return_inverse=True)

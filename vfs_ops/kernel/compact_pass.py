@@ -65,13 +65,13 @@ class CompactErrors:
         """Return what no exact score of some queries' windows exceeds.
 
         `share` is ρ of the queries and rows, shape (query, row) or (1, row); `highest` are the
-        highest scores of the pass, shape (query, row), like the result.
+        highest scores of the pass, shape (query, row), like the result; NaN stays NaN.
         """
         off = self.factor[queries, None] * (1 + share) + self.rest[queries, None]
         top = 1 / np.sqrt(1 + share**2)
         true = np.clip(highest + off, -1, top)
         bounds: NDArray[np.float64] = true + share * np.sqrt(1 - true**2)
-        return np.where(np.isfinite(off), bounds, np.inf)
+        return np.where(np.isfinite(off) | np.isnan(highest), bounds, np.inf)
 
 
 def compact_errors(batch: Batch) -> CompactErrors:

@@ -17,7 +17,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.errors import QueryError
+from vfs_ops.errors import DamagedError, QueryError
 
 ELEMENTS_AT_ONCE: Final = 1 << 17
 """Values multiplied in one go: 1 MB of float64."""
@@ -103,6 +103,11 @@ def exact_scores(
     -------
     ndarray
         Shape (window,), in [-1, 1].
+
+    Raises
+    ------
+    DamagedError
+        If a feature is not finite.
     """
     _, rows, columns, channels = features.shape
     cells = features.reshape(-1, channels)
@@ -139,9 +144,12 @@ def _some_scores(
         part = slice(start, min(start + at_once, windows))
         some, made = vectors[: part.stop - start], products[: part.stop - start]
         some[:] = kept(slice(wanted.start + part.start, wanted.start + part.stop))
-        np.multiply(some, pattern.products, out=made).sum(axis=2, out=similarity[part])
+        with np.errstate(invalid="ignore"):
+            np.multiply(some, pattern.products, out=made).sum(axis=2, out=similarity[part])
         np.multiply(some, some, out=made).sum(axis=2, out=energy[part])
     energy *= pattern.squared
+    if not np.isfinite(energy).all():
+        raise not_finite("an image")
     numerator, squared_norm = np.zeros(windows), np.zeros(windows)
     for cell in range(shape[0]):
         numerator += similarity[:, cell]
@@ -149,3 +157,11 @@ def _some_scores(
     scores = np.zeros(windows)
     np.divide(numerator, np.sqrt(squared_norm), out=scores, where=squared_norm > 0)
     return np.clip(scores, -1.0, 1.0)
+
+
+def not_finite(what: str) -> DamagedError:
+    """Return the error to raise where stored features are NaN or infinite, which none may be."""
+    return DamagedError(
+        f"the stored features of {what} are not finite, so it has no score; run verify on this "
+        "cache, and build it again"
+    )

@@ -22,7 +22,7 @@ from vfs_ops.kernel.blocks import Block, Part, Scratch, tensor_of
 from vfs_ops.kernel.candidates import Images, candidate_bytes
 from vfs_ops.kernel.compact_pass import compact_errors, compact_scores
 from vfs_ops.kernel.deciding import Proposed, decide
-from vfs_ops.kernel.exact import Pattern, exact_scores
+from vfs_ops.kernel.exact import Pattern, exact_scores, not_finite
 from vfs_ops.kernel.float_pass import (
     float_errors,
     float_pass_bytes,
@@ -74,6 +74,11 @@ def best_of_parts(
     -------
     list of Best
         One per query.
+
+    Raises
+    ------
+    DamagedError
+        If an image's features are not finite.
     """
     scratch = Scratch() if scratch is None else scratch
     some = [part for part in parts if part.allowed.any()]
@@ -189,6 +194,9 @@ def _propose(batch: Batch, part: Part, rounding: float, bounds: Proposed, scratc
     else:
         _propose_float(batch, part.block, np.flatnonzero(needed), rounding, bounds, scratch)
     bounds.highest[~allowed] = -np.inf
+    unknown = np.isnan(bounds.highest).any(axis=0)
+    if unknown.any():
+        raise not_finite(f"image {part.images[unknown][0]}")
 
 
 def _compact_is_faster(batch: Batch, part: Part) -> bool:
