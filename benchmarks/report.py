@@ -61,6 +61,6 @@ class Result:
         return row | {"pairs": self.pairs, "notes": self.notes}
 
 
-def write(results: Sequence[Result], name: str) -> None:
-    """Print a table, and write it to ``benchmarks/results/<name>.json``."""
-    pairs.report([result.row() for result in results], RESULTS / f"{name}.json")
+def write(results: Sequence[Result], name: str, json_file: Path | None = None) -> None:
+    """Print a table, and write it to a file: ``benchmarks/results/<name>.json`` if not given."""
+    pairs.report([result.row() for result in results], json_file or RESULTS / f"{name}.json")

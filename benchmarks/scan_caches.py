@@ -25,19 +25,24 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 SHAPE = (7, 7, 512)
 
 
-def random_cache(workspace: Workspace, images: int, dtype: str = "float16") -> Cache:
-    """Store a cache of 7×7×512 post-ReLU random features."""
+def random_cache(
+    workspace: Workspace,
+    images: int,
+    dtype: str = "float16",
+    shape: tuple[int, int, int] = SHAPE,
+) -> Cache:
+    """Store a cache of post-ReLU random features."""
     from made_caches import made_cache
 
     rng = np.random.default_rng(0)
-    base = np.maximum(rng.standard_normal((1024, *SHAPE), dtype=np.float32), 0)
+    base = np.maximum(rng.standard_normal((1024, *shape), dtype=np.float32), 0)
 
     def features(rows: range) -> np.ndarray:
-        shift = rows.start // len(base) * 37 % (SHAPE[0] * SHAPE[1] * SHAPE[2])
+        shift = rows.start * 37 % base[0].size
         flat = np.roll(base[: len(rows)].reshape(len(rows), -1), shift, axis=1)
-        return flat.reshape(len(rows), *SHAPE)
+        return flat.reshape(len(rows), *shape)
 
-    return made_cache(workspace, features, images=images, shape=SHAPE, dtype=dtype)
+    return made_cache(workspace, features, images=images, shape=shape, dtype=dtype)
 
 
 def random_queries(cache: Cache, count: int, size: int = 3) -> list[Query]:
@@ -45,7 +50,7 @@ def random_queries(cache: Cache, count: int, size: int = 3) -> list[Query]:
     from made_caches import made_query
 
     rng = np.random.default_rng(1)
-    shape = (size, size, SHAPE[2])
+    shape = (size, size, cache.channels)
     return [
         made_query(
             cache,
