@@ -27,6 +27,9 @@ Floors = Callable[[], Sequence[float]]
 TASKS_PER_THREAD: Final = 3
 """Tasks that wait at a cluster's scheduler for each thread of its workers. More would start from
 older floors and take longer to cancel; fewer would leave threads idle between two."""
+TASK_SECONDS: Final = 0.2
+"""What a task of a cluster takes, about, as far as can be told from those that are done: it has so
+many shards that its way through the scheduler, some milliseconds, matters little beside them."""
 SHARDS_TOGETHER: Final = 64
 """Shards in memory that are scored in one call: enough for the kernel to choose well what it
 scores exactly."""
@@ -150,7 +153,8 @@ def run_on_cluster(
 
     The queries are a task of their own, so that a worker gets them once, from another worker where
     there is one, and loses nothing when it dies. Tasks are handed over a few at a time, and no more
-    than `plan.threads` if the caller chose that.
+    than `plan.threads` if the caller chose that; each has the more shards the less these take, and
+    the last ones few, so that all workers end together.
 
     Raises
     ------
@@ -166,12 +170,15 @@ def run_on_cluster(
     scorer = client.submit(Scorer, job, *(parts if alone else shared), pure=False)
     waiting: list[ShardTask] = list(reversed(plan.tasks))
     running: dict[str, Any] = {}
+    done, taken = 0, 0.0
 
     def submit() -> None:
-        most = plan.threads if plan.limited else TASKS_PER_THREAD * threads_of(client)
+        threads = threads_of(client)
+        most = plan.threads if plan.limited else TASKS_PER_THREAD * threads
         while waiting and len(running) < most:
-            task = waiting.pop()
-            future = client.submit(run_task, scorer, task, tuple(floors()), pure=False)
+            together = min(TASK_SECONDS * done / taken if taken else 1, len(waiting) / 2 / threads)
+            some = [waiting.pop() for _ in range(max(1, int(together)))]
+            future = client.submit(run_task, scorer, some, tuple(floors()), pure=False)
             running[future.key] = future
             future.add_done_callback(finished.put)
 
@@ -181,11 +188,11 @@ def run_on_cluster(
             futures = _next_finished(client, finished, stop)
             if stop.is_set():
                 return
-            results = []
+            results: list[ShardResult] = []
             for future in futures:
                 del running[future.key]
                 try:
-                    results.append(future.result())
+                    results += future.result()
                 except KilledWorker as error:
                     raise UnavailableError(
                         f"workers were lost again and again while they scanned a shard ({error}); "
@@ -195,6 +202,8 @@ def run_on_cluster(
                     raise UnavailableError(
                         f"the cluster gave up a task of the scan ({error}); search again"
                     ) from error
+            done += len(results)
+            taken += sum(one.cost.reading + one.cost.decoding + one.scoring for one in results)
             submit()
             yield results
     finally:

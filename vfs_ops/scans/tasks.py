@@ -139,6 +139,13 @@ class Scorer:
         scoring = time.perf_counter() - started
         return ShardResult(shard, images, best, arrays.cost, scoring, self.device, missing=False)
 
+    def raised(self, floors: Sequence[float], result: ShardResult) -> Sequence[float]:
+        """Return what windows must reach of any other shard, once one shard's are known."""
+        if self._job.k is None:
+            return floors
+        own = (best.floor(self._job.k) for best in result.best)
+        return [max(one, another) for one, another in zip(floors, own, strict=True)]
+
     def run_together(
         self,
         tasks: Sequence[ShardTask],
@@ -206,8 +213,20 @@ def _best_of_images(batch: Batch, part: Part, buffers: Buffers) -> tuple[Best, .
     return tuple(found)
 
 
-def run_task(scorer: Scorer, task: ShardTask, floors: Sequence[float]) -> ShardResult | None:
-    """Run a task on a worker of a cluster, where each of its threads computes with one."""
+def run_task(
+    scorer: Scorer, tasks: Sequence[ShardTask], floors: Sequence[float]
+) -> list[ShardResult]:
+    """Run some tasks on a worker of a cluster, where each of its threads computes with one."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
-    return scorer.run(task, lambda: floors)
+    known, results = floors, []
+
+    def latest() -> Sequence[float]:
+        return known
+
+    for task in tasks:
+        result = scorer.run(task, latest)
+        if result is not None:
+            known = scorer.raised(known, result)
+            results.append(result)
+    return results

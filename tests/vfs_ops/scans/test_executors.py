@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 from vfs_ops.caches.cache import Cache, open_cache
 from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import DamagedError, IncompleteError, QueryError
+from vfs_ops.kernel.topk import best_of
 from vfs_ops.scans.plan import DEFAULT_THREADS, ShardTask, plan_scan
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.score_arrays import score_images
@@ -218,6 +219,30 @@ def test_the_queries_reach_a_worker_as_they_are(cache: Cache) -> None:
     assert ours is not None
     assert theirs is not None
     np.testing.assert_array_equal(ours.best[0].score, theirs.best[0].score)
+
+
+def test_shards_of_one_task_raise_what_the_next_must_reach(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ScanJob(cache.source, cache.grid, 3, (np.empty(0, np.int64),), False)
+    scorer = Scorer(job, [query_from_row(cache, 3).pattern])
+    tasks = [ShardTask(receipt, None, None, True, 0) for receipt in cache.receipts]
+    alone = [scorer.run(task, lambda: [-np.inf]) for task in tasks]
+    reached, run = [], Scorer.run
+
+    def noted(self: Scorer, task: ShardTask, floors: Any) -> Any:
+        reached.append(floors()[0])
+        return run(self, task, floors)
+
+    monkeypatch.setattr(Scorer, "run", noted)
+    together = run_task(scorer, tasks, [-np.inf])
+    floors = [result.best[0].floor(3) for result in alone]
+    assert reached == [-np.inf, *np.maximum.accumulate(floors)[:-1]]
+    assert [result.shard for result in together] == [result.shard for result in alone]
+    every = best_of([result.best[0] for result in alone], 3)
+    np.testing.assert_array_equal(
+        best_of([result.best[0] for result in together], 3).score, every.score
+    )
 
 
 class _KillsOnce:
