@@ -165,6 +165,8 @@ def _local(workers: int | None, threads: int | None) -> Iterator[Any]:
             # Dask's threads hold tasks; how many compute is said to torch by the environment
             threads_per_worker=TASKS_PER_WORKER,
             processes=True,
+            # again, since Dask prefers what this process was started with, or another cluster set
+            env=environment,
             # no dashboard, and any port for what else the scheduler says over HTTP
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             worker_dashboard_address=None,

@@ -19,6 +19,7 @@ from saboteurs import Saboteur
 from vfs_ops.builds import clusters
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import local_layout, open_cluster
+from vfs_ops.builds.distribution import threads_here
 from vfs_ops.builds.verification import verify
 from vfs_ops.errors import ClusterError, ClusterLostError, InputError, MissingDependencyError
 from vfs_ops.store.workspace import Workspace
@@ -86,8 +87,9 @@ def test_a_scheduler_that_goes_as_it_is_asked_is_lost(monkeypatch):
 
 def test_a_local_cluster_computes_with_its_threads_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of this process, not of the workers
     with open_cluster("local", workers=1, threads=2) as client:
-        assert set(client.run(torch.get_num_threads).values()) == {2}
+        assert set(client.run(threads_here).values()) == {2}
         [pid] = client.run(os.getpid).values()
         assert list(tmp_path.iterdir())
     assert list(tmp_path.iterdir()) == []
