@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 from vfs_ops.caches.cache import Cache, open_cache
 from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import DamagedError, IncompleteError, QueryError
+from vfs_ops.kernel import blocks
 from vfs_ops.kernel.topk import best_of
 from vfs_ops.scans.plan import DEFAULT_THREADS, ShardTask, plan_scan
 from vfs_ops.scans.queries import query_from_row
@@ -73,8 +74,15 @@ def stored(request: pytest.FixtureRequest, cache: Cache, tmp_path: Path) -> Cach
 
 
 @pytest.fixture(params=["one thread", "threads", "processes", "resident", "local copies"])
-def executor(request: pytest.FixtureRequest, processes: Client, tmp_path: Path) -> Any:
+def executor(
+    request: pytest.FixtureRequest,
+    processes: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
     """Return what makes a cache and options of each way to search."""
+    monkeypatch.setattr(blocks, "compact_pays", lambda channels: True)
+    monkeypatch.setattr("vfs_ops.kernel.scoring._compact_is_faster", lambda *given: True)
 
     def prepare(cache: Cache) -> tuple[Cache, dict[str, Any]]:
         if request.param == "resident":

@@ -16,6 +16,7 @@ from vfs_ops.caches.receipts import Receipt
 from vfs_ops.caches.shard_sources import ShardArrays, ShardSource, decode_norms
 from vfs_ops.errors import DamagedError
 from vfs_ops.kernel import blocks
+from vfs_ops.kernel.compact_pass import CompactErrors
 from vfs_ops.scans.null_distribution import null_scores
 from vfs_ops.scans.score_arrays import score_images, score_map
 from vfs_ops.scans.search import search
@@ -84,3 +85,8 @@ def test_norms_that_are_not_finite_are_damage_unless_no_image_has_them(made: Cac
                 decode_norms(data, stored, made.plan)
         else:
             np.testing.assert_array_equal(decode_norms(data, stored, made.plan), norms)
+
+
+def test_the_bound_of_what_is_no_number_is_none() -> None:
+    errors, none = CompactErrors(np.full(1, 0.1), np.zeros(1)), np.full((1, 1), np.nan)
+    assert np.isnan(errors.bounds(np.array([0]), none, none.astype(np.float32))).all()

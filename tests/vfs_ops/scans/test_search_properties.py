@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from made_caches import made_cache, made_query
 from oracle import naive_score, naive_search
 from searches import places
 
+from vfs_ops.caches.cache import Cache
+from vfs_ops.kernel import blocks, scoring
+from vfs_ops.kernel.batches import Batch
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search
 from vfs_ops.store.workspace import Workspace
@@ -21,10 +26,27 @@ from vfs_ops.store.workspace import Workspace
 def features(draw: st.DrawFn) -> np.ndarray:
     """Draw small feature maps that float16 holds exactly, with many equal ones."""
     images = draw(st.integers(1, 40))
-    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)))
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 40)))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     kinds = random.integers(-3, 4, (draw(st.integers(1, 6)), *shape)).astype(np.float32)
     return kinds[random.integers(0, len(kinds), images)]
+
+
+def loaded(cache: Cache, compact: bool) -> Cache:
+    """Return a cache in memory, in the form that is asked for, whatever pays on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "compact_pays", lambda channels: compact)
+        held = cache.load(device="cpu")
+    assert ("int8" in repr(held)) == compact
+    return held
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compact_is_used() -> Iterator[None]:
+    """Score from the compact form wherever it is held."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vfs_ops.kernel.scoring._compact_is_faster", lambda *given: True)
+        yield
 
 
 @settings(deadline=None, max_examples=15)
@@ -50,7 +72,9 @@ def test_hits_depend_on_values_alone(data: st.DataObject, maps: np.ndarray) -> N
             codec=data.draw(st.sampled_from(["none", "zstd"])),
             labels=labels,
         )
-        cache = data.draw(st.sampled_from([cache, cache.load()]))
+        form = data.draw(st.sampled_from(["stored", "in memory", "compact"]))
+        if form != "stored":
+            cache = loaded(cache, compact=form == "compact")
         query = made_query(cache, weights, under)
         threads = data.draw(st.integers(1, 5))
         answers.append(places(search(cache, query, k, unique_by=unique, threads=threads)))
@@ -68,6 +92,29 @@ def test_hits_depend_on_values_alone(data: st.DataObject, maps: np.ndarray) -> N
     scores = score_images(cache, query)
     best = {place[1]: place[0] for place in naive_search(weights, under, maps, images)}
     np.testing.assert_allclose(scores, [best[image] for image in range(images)], atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_compact_form_finds_what_a_triple_loop_finds(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    maps = np.random.default_rng(4).standard_normal((60, 3, 3, 24)).astype(np.float16)
+    stored = made_cache(Workspace.in_memory(), maps, images_per_shard=16)
+    under = np.random.default_rng(5).standard_normal((2, size, size, 24)).astype(np.float16)
+    queries = [made_query(stored, np.ones((size, size)), one) for one in under]
+    scored, compact_scores = [], scoring.compact_scores
+
+    def counted(batch: Batch, *others: Any) -> Any:
+        scored.append(len(batch))
+        return compact_scores(batch, *others)
+
+    monkeypatch.setattr(scoring, "compact_scores", counted)
+    answers = search(loaded(stored, compact=True), queries=queries, k=7)
+    assert scored == [2] * 4  # tiles, one of each shard
+    for one, hits, plain in zip(under, answers, search(stored, queries=queries, k=7), strict=True):
+        expected = naive_search(np.ones((size, size)), one.astype(np.float32), maps, 7)
+        assert [place[1:] for place in places(hits)] == [place[1:] for place in expected]
+        assert places(hits) == places(plain)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
