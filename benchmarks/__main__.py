@@ -24,7 +24,9 @@ def main() -> int:
         ["in_ram"],
         ["products"],
         ["scale"],
-        ["scan"],
+        ["scan", "--suites", "local", "batches", "overhead"],
+        ["scan", "--dtype", "float32", "--suites", "local"],
+        ["scan", "--images", "50000", "--suites", "memory", "linear", "cluster"],
         ["scan_s3"],
         ["flow"],
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,5 +63,14 @@ class Result:
 
 
 def write(results: Sequence[Result], name: str, json_file: Path | None = None) -> None:
-    """Print a table, and write it to a file: ``benchmarks/results/<name>.json`` if not given."""
-    pairs.report([result.row() for result in results], json_file or RESULTS / f"{name}.json")
+    """Print a table, and write it to ``benchmarks/results/<name>.json``, and where else is said."""
+    pairs.report([result.row() for result in results], RESULTS / f"{name}.json")
+    if json_file is not None:
+        save(results, json_file)
+
+
+def save(results: Sequence[Result], json_file: Path) -> None:
+    """Write results to a file."""
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [result.row() for result in results]
+    json_file.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")

@@ -45,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=10_000, help="of 7×7×512")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved timings of each")
+    parser.add_argument("--json", type=Path, help="write the results there")
     given = parser.parse_args()
     from s3_server import environment, running_s3
 
@@ -71,7 +72,7 @@ def main() -> int:
                     for threads in (None, 2)
                 )
             proxy.communicate("")
-    write(rows, "scan_s3")
+    write(rows, "scan_s3", given.json)
     throttled_ratio = rows[1].ratio or 0
     print(f"\n{throttled_ratio:.2f} of fetching, throttled ({PROMISED:.2f} is promised)")
     return 0 if throttled_ratio >= PROMISED else 1
