@@ -184,6 +184,12 @@ class Batch:
         return tuple(Batch.of([pattern], self.grid) for pattern in self.patterns)
 
     @cached_property
+    def sums_at_once(self) -> int:
+        """How many sums of windows an image has in the largest of `taps`."""
+        together = [*(bundle.groups for bundle in self.bundles), *((one,) for one in self.direct)]
+        return max(sum(one.taps // len(one.cells) for one in groups) for groups in together)
+
+    @cached_property
     def taps(self) -> tuple[tuple[tuple[Group, ...], Taps], ...]:
         """Groups that are computed together, and how; all of them."""
         together = [*(bundle.groups for bundle in self.bundles), *((one,) for one in self.direct)]

@@ -50,6 +50,8 @@ _BLOCK_BYTES: Final = 6 << 20
 """Of float32 features at once."""
 _RESULT_BYTES: Final = 1 << 20
 """Of sums of windows and norms of cells at once, where features are not converted in passes."""
+_LANES_BYTES: Final = 1 << 20
+"""Of the compiled loop's sums at work: with more, torch's products take less."""
 _SIDEWAYS_COLUMNS: Final = 64
 """With as many columns, each column's products lie together: the product takes longer, and adding
 up takes much less."""
@@ -126,7 +128,7 @@ def float_scores(
         Float32, shape (query of the group, offset y, offset x, row of the part); valid until the
         next is asked for.
     """
-    held = loop_registers(features)
+    held = loop_registers(batch, features)
     at_once = _rows_at_once(features[0].numel()) if held is None else _rows_compiled(batch)
     for start in range(0, len(rows), at_once):
         part = slice(start, min(start + at_once, len(rows)))
@@ -174,10 +176,11 @@ def _chosen(tensor: torch.Tensor, rows: NDArray[np.intp]) -> torch.Tensor:
     return tensor.index_select(0, torch.from_numpy(rows).to(tensor.device))
 
 
-def loop_registers(features: torch.Tensor) -> Registers | None:
+def loop_registers(batch: Batch, features: torch.Tensor) -> Registers | None:
     """Return how the compiled loop scores a block; None where torch does, as on a GPU.
 
-    The loop takes processors that convert float16, and channels that fill registers.
+    The loop takes processors that convert float16, channels that fill registers, and no more sums
+    at once than stay in the processor's cache; if it takes a batch, it takes each of its queries.
     """
     on_processor = features.device.type == "cpu" and features.is_contiguous()
     if not on_processor or features.dtype not in (torch.float16, torch.float32):
@@ -185,7 +188,10 @@ def loop_registers(features: torch.Tensor) -> Registers | None:
     from vfs_ops.kernel.compiled import registers
 
     held = registers()
-    return held if held is not None and features.shape[3] % held.lanes == 0 else None
+    if held is None or features.shape[3] % held.lanes != 0:
+        return None
+    fits = 4 * batch.sums_at_once * held.images * held.lanes <= _LANES_BYTES
+    return held if fits else None
 
 
 def _compiled_sums(

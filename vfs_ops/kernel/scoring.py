@@ -85,7 +85,7 @@ def best_of_parts(
     queries = len(batch)
     if not some:
         return [Best.empty()] * queries
-    rounding = _rounding(some[0].block)
+    rounding = _rounding(batch, some[0].block)
     proposed = [Proposed.nothing(queries, len(part.block)) for part in some]
 
     def propose(number: int, scratch: Scratch) -> None:
@@ -125,7 +125,7 @@ def best_scores(
     scratch = Scratch() if scratch is None else scratch
     shape = (len(batch), len(part.block))
     score, y, x = np.full(shape, np.nan), np.full(shape, -1), np.full(shape, -1)
-    images = Images.of([part], _rounding(part.block))
+    images = Images.of([part], _rounding(batch, part.block))
     allowed = part.allowed_to(len(batch))
     for number, query in enumerate(batch.singles):
         rows = np.flatnonzero(allowed[number])
@@ -178,9 +178,9 @@ def scratch_bytes(grid: tuple[int, int], channels: int, queries: int = 1) -> int
     return float_pass_bytes(grid, channels, queries) + candidate_bytes(grid, channels)
 
 
-def _rounding(block: Block) -> float:
+def _rounding(batch: Batch, block: Block) -> float:
     """Return what is added to ε where torch multiplies, not the compiled loop."""
-    if loop_registers(block.features) is not None:
+    if loop_registers(batch, block.features) is not None:
         return 0.0
     return rounding_of_factors(*block.kind)
 
@@ -201,7 +201,7 @@ def _propose(batch: Batch, part: Part, rounding: float, bounds: Proposed, scratc
 
 def _compact_is_faster(batch: Batch, part: Part) -> bool:
     """Tell which pass takes less, where a block has a compact form."""
-    if loop_registers(part.block.features) is None:
+    if loop_registers(batch, part.block.features) is None:
         return True
     taps = sum(group.taps for group in batch.groups if not group.direct)
     return taps > _MANY_TAPS * math.prod(batch.grid)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.compiled import Registers, add_up, registers, scratch_values
 from vfs_ops.kernel.exact import Pattern
+from vfs_ops.kernel.float_pass import loop_registers
 from vfs_ops.kernel.taps import TAPS
 
 WIDTHS = [Registers(8, 2), Registers(16, 4)]
@@ -70,3 +72,13 @@ def test_only_products_that_a_window_needs_are_computed() -> None:
         taps.pieces[:, 2], np.cumsum(taps.pieces[:, 1]) - taps.pieces[:, 1]
     )
     assert len(np.unique(taps.table, axis=0)) == len(taps.table)
+
+
+def test_batches_of_too_many_sums_are_for_torch() -> None:
+    features = torch.zeros((1, 28, 28, 16), dtype=torch.float16)
+    pattern = Pattern.of(np.ones((1, 1), np.float32), np.ones((1, 1, 16), np.float32))
+    few, many = (Batch.of([pattern] * queries, (28, 28)) for queries in (1, 100))
+    assert [batch.sums_at_once for batch in (few, many)] == [784, 78_400]
+    assert few.sums_at_once == few.taps[0][1].sums
+    assert loop_registers(few, features) == registers()
+    assert loop_registers(many, features) is None

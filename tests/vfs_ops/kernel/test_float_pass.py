@@ -40,7 +40,7 @@ def test_the_pass_keeps_its_bound(
     monkeypatch.setattr(batches, "_NARROW_COLUMNS", 1000 if way == "by windows" else 16)
     monkeypatch.setattr(float_pass, "_BLOCK_BYTES", 1 << 18)
     if way != "compiled":
-        monkeypatch.setattr(float_pass, "loop_registers", lambda features: None)
+        monkeypatch.setattr(float_pass, "loop_registers", lambda *_: None)
     rng = np.random.default_rng(0)
     features = (np.abs(rng.standard_normal((40, 5, 5, channels))) * scale).astype(np.float32)
     features[3] = 0

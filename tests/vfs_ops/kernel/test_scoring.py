@@ -39,7 +39,7 @@ def one_pass(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Let the form of a test's blocks choose the pass, not what is faster."""
     monkeypatch.setattr(scoring, "_MANY_TAPS", -1)
     if request.node.name.partition("[")[2].startswith("torch"):
-        monkeypatch.setattr(float_pass, "loop_registers", lambda features: None)
+        monkeypatch.setattr(float_pass, "loop_registers", lambda *_: None)
 
 
 def cut_small(patch: pytest.MonkeyPatch) -> None:
