@@ -69,6 +69,8 @@ def add_up(
     sums
         Shape (sum, image), to be filled.
     """
+    if not len(rows):  # the loop begins before it looks
+        return
     starts = rows * stored[0].size
     _loop(held, stored.dtype.str)(
         stored.ctypes.data,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
+from vfs_ops.caches import checksums as checksums_module
 from vfs_ops.caches.checksums import checksums
 from vfs_ops.kernel import machine_code
 
@@ -20,3 +21,8 @@ def test_checksums_of_chunks(
     data.setflags(write=False)
     expected = [crc32c(data[size * n : size * (n + 1)].tobytes()) for n in range(count)]
     assert checksums(data, size).tolist() == expected
+
+
+def test_the_compiled_loop_is_not_entered_without_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums_module, "_side_by_side", None)  # it would write before its array
+    assert checksums(np.empty(7, np.uint8), 8).shape == (0,)

@@ -10,6 +10,7 @@ from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.float_pass import loop_registers
 from vfs_ops.kernel.taps import TAPS
 
+FENCE = 1000
 WIDTHS = [Registers(8, 2), Registers(16, 4)]
 
 
@@ -23,6 +24,13 @@ def queries(rng: np.random.Generator, channels: int) -> list[Pattern]:
     return [*patterns, Pattern.of(hole, rng.standard_normal((2, 2, channels)))]
 
 
+def fenced(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return an array of NaN, and the memory about it, where nobody has any business."""
+    size = int(np.prod(shape))
+    memory = np.full(size + 2 * FENCE, np.nan, np.float32)
+    return memory[FENCE : FENCE + size].reshape(shape), memory
+
+
 def sums_of_windows(pattern: Pattern, features: np.ndarray) -> np.ndarray:
     """Add up the products of all windows in float64, shape (window, image)."""
     down, across = pattern.offsets(features.shape[1:3])
@@ -30,13 +38,13 @@ def sums_of_windows(pattern: Pattern, features: np.ndarray) -> np.ndarray:
     for (y, x), column in zip(pattern.cells, pattern.products, strict=True):
         cells = features[:, y : y + down, x : x + across].astype(np.float64)
         sums += (cells @ column).transpose(1, 2, 0)
-    return sums.reshape(-1, len(features))
+    return sums.reshape(down * across, len(features))
 
 
 @pytest.mark.skipif(registers() is None, reason="this processor does not convert float16")
 @pytest.mark.parametrize("held", WIDTHS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@pytest.mark.parametrize("images", [1, 3, 11])
+@pytest.mark.parametrize("images", [0, 1, 3, 11])
 def test_sums_of_all_windows(held: Registers, dtype: type, images: int) -> None:
     if held.lanes > registers().lanes:
         pytest.skip("this processor has shorter registers")
@@ -48,9 +56,14 @@ def test_sums_of_all_windows(held: Registers, dtype: type, images: int) -> None:
     batch = Batch.of(patterns, (4, 5))
     found = 0
     for groups, taps in batch.taps:
-        scratch = np.full(scratch_values(taps, held), np.nan, np.float32)
-        sums = np.full((taps.sums, images), np.nan, np.float32)
+        (scratch, about_scratch), (sums, about_sums) = (
+            fenced(scratch_values(taps, held)),
+            fenced(taps.sums, images),
+        )
         add_up(features, rows, taps, held, scratch, sums)
+        for memory in (about_scratch, about_sums):
+            assert np.isnan(memory[:FENCE]).all()
+            assert np.isnan(memory[-FENCE:]).all()
         start = 0
         for number in np.concatenate([group.queries for group in groups]):
             expected = sums_of_windows(patterns[number], features[rows])
