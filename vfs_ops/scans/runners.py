@@ -6,6 +6,7 @@ Results come as tasks finish, in any order; the merge does not care (`vfs_ops.ke
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -39,6 +40,8 @@ partial results of a long search come out."""
 LONELY_SECONDS: Final = 60.0
 """How long a scan waits for a cluster that has no worker."""
 _MESSAGE_BYTES: Final = 4 << 20  # of queries in one message; Dask warns of messages above 10 MB
+_LEAST_OF_TASK: Final = 0.25  # of TASK_SECONDS, for the last tasks
+_LOOK_SECONDS: Final = 1.0  # between two looks at how many threads there are
 _POLL_SECONDS: Final = 0.2
 
 _threads_lock = threading.Lock()
@@ -170,14 +173,17 @@ def run_on_cluster(
     scorer = client.submit(Scorer, job, *(parts if alone else shared), pure=False)
     waiting: list[ShardTask] = list(reversed(plan.tasks))
     running: dict[str, Any] = {}
-    done, taken = 0, 0.0
+    done, taken, threads, looked = 0, 0.0, 1, -math.inf
 
     def submit() -> None:
-        threads = threads_of(client)
+        nonlocal threads, looked
+        if time.monotonic() - looked >= _LOOK_SECONDS:
+            threads, looked = threads_of(client), time.monotonic()
         most = plan.threads if plan.limited else TASKS_PER_THREAD * threads
         while waiting and len(running) < most:
-            together = min(TASK_SECONDS * done / taken if taken else 1, len(waiting) / 2 / threads)
-            some = [waiting.pop() for _ in range(max(1, int(together)))]
+            fit = TASK_SECONDS * done / taken if taken else 1
+            together = min(fit, max(fit * _LEAST_OF_TASK, len(waiting) / 2 / threads))
+            some = [waiting.pop() for _ in range(min(max(1, int(together)), len(waiting)))]
             future = client.submit(run_task, scorer, some, tuple(floors()), pure=False)
             running[future.key] = future
             future.add_done_callback(finished.put)
@@ -188,20 +194,20 @@ def run_on_cluster(
             futures = _next_finished(client, finished, stop)
             if stop.is_set():
                 return
-            results: list[ShardResult] = []
             for future in futures:
                 del running[future.key]
-                try:
-                    results += future.result()
-                except KilledWorker as error:
-                    raise UnavailableError(
-                        f"workers were lost again and again while they scanned a shard ({error}); "
-                        "give them more memory, or see their logs"
-                    ) from error
-                except CancelledError as error:
-                    raise UnavailableError(
-                        f"the cluster gave up a task of the scan ({error}); search again"
-                    ) from error
+            try:
+                # together: each question to the scheduler costs some milliseconds
+                results = [one for some in client.gather(futures) for one in some]
+            except KilledWorker as error:
+                raise UnavailableError(
+                    f"workers were lost again and again while they scanned a shard ({error}); "
+                    "give them more memory, or see their logs"
+                ) from error
+            except CancelledError as error:
+                raise UnavailableError(
+                    f"the cluster gave up a task of the scan ({error}); search again"
+                ) from error
             done += len(results)
             taken += sum(one.cost.reading + one.cost.decoding + one.scoring for one in results)
             submit()
