@@ -187,7 +187,8 @@ def test_threads_bound_a_cluster_too(
     query = query_from_row(cache, 3)
     hits = search(cache, query, 20, client=processes, threads=1)
     assert found([hits]) == found([search(cache, query, 20)])
-    assert most == [1, 1, 1, 1]
+    assert set(most) == {1}
+    assert len(most) > 1
     search(cache, query, 20, client=processes)
     assert max(most) > 1
 
