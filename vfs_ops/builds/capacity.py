@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 
 PROCESS_BYTES: Final = 600 << 20
 """Python with torch, Dask and all other libraries loaded, before a model is."""
+OUTPUTS_HELD: Final = 9
+"""What goes into a part of the model, what comes out, scratch; and twice as much again in the
+gaps between blocks of memory that are kept (`vfs_ops.builds.allocation`)."""
 
 
 def worker_memory(extractor: FeatureExtractor, plans: Sequence[Plan]) -> int:
     """Project the peak memory of one process that builds, in bytes.
 
-    The sum of: the process itself (`PROCESS_BYTES`); the weights; three times the largest output
-    of any part of the model for one batch (what goes in, what comes out, and scratch); and for
-    each of the `TASKS_PER_WORKER` tasks under way the decoded batches (uint8), the feature maps
-    between model and disk (float32), each layer's shard being gathered, and the largest of them
-    once more as it is encoded and written.
+    The sum of: the process itself (`PROCESS_BYTES`); the weights; `OUTPUTS_HELD` times the largest
+    output of any part of the model for one batch; and for each of the `TASKS_PER_WORKER` tasks
+    under way the decoded batches (uint8), the feature maps between model and disk (float32), each
+    layer's shard being gathered, and the largest of them once more as it is encoded and written.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def worker_memory(extractor: FeatureExtractor, plans: Sequence[Plan]) -> int:
         + sum(shards)
         + max(shards)
     )
-    model = weights + 3 * batch * extractor.largest_output()
+    model = weights + OUTPUTS_HELD * batch * extractor.largest_output()
     return PROCESS_BYTES + model + TASKS_PER_WORKER * task
 
 
