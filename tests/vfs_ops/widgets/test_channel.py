@@ -30,8 +30,9 @@ window.ask = (name) => {{
 def page(offline, tmp_path):
     (tmp_path / "channel.html").write_text(PAGE)
     with offline(tmp_path / "channel.html") as watched:
-        watched.page.clock.install()
+        watched.page.clock.install(time="2024-01-01")
         watched.page.wait_for_function("() => window.channel")
+        watched.page.clock.pause_at("2024-01-02")  # else it goes on by itself beside our steps
         yield watched.page
 
 
