@@ -37,7 +37,7 @@ def test_projected_memory_is_the_stated_sum(dataset, extractor):
     assert extractor.largest_output() == largest
     images = 8 * (5 * 32 * 32 * 3 + 5 * 4 * (8 * 8 * 6 + 4 * 4 * 10))
     shards = 16 * 2 * (2 * 8 * 8 * 6 + 4 * 4 * 10)
-    expected = PROCESS_BYTES + weights + 3 * 8 * largest + 2 * (images + shards)
+    expected = PROCESS_BYTES + weights + 9 * 8 * largest + 2 * (images + shards)
     assert worker_memory(extractor, [first.plan, second.plan]) == expected == first.worker_memory
 
 
