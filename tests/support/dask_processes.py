@@ -26,11 +26,11 @@ def running_scheduler(folder, bare=False):
     options = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
     with _running("dask_scheduler", folder, bare, options) as process:
         deadline = time.monotonic() + 60
-        while not place.exists():
+        while not (described := _read_whole(place)):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        yield process, json.loads(place.read_text())["address"]
+        yield process, described["address"]
 
 
 @contextlib.contextmanager
@@ -39,6 +39,13 @@ def running_worker(folder, bare=False):
     options = ("--nthreads", "2", "--no-nanny", "--local-directory", str(folder))
     with _running("dask_worker", folder, bare, options) as process:
         yield process
+
+
+def _read_whole(place):
+    """What a scheduler says of itself, or None: it creates its file empty and fills it then."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads(place.read_text())
+    return None
 
 
 @contextlib.contextmanager
