@@ -110,9 +110,24 @@ def best_of_parts(
 
 
 def best_scores(
-    batch: Batch, part: Part, scratch: Scratch | None = None
+    batch: Batch,
+    part: Part,
+    scratch: Scratch | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the exact score of the best window of every image, and where it begins.
+
+    Parameters
+    ----------
+    batch
+        The queries.
+    part
+        The images.
+    scratch
+        Buffers to use again; of this thread alone.
+    cancelled
+        Asked before each query. Once it says so, the others are left out, and what is returned is
+        of no use.
 
     Returns
     -------
@@ -128,6 +143,8 @@ def best_scores(
     images = Images.of([part], _rounding(batch, part.block))
     allowed = part.allowed_to(len(batch))
     for number, query in enumerate(batch.singles):
+        if cancelled():
+            break
         rows = np.flatnonzero(allowed[number])
         best = images.exact(query, rows, np.full(len(rows), -np.inf), scratch)
         order = np.lexsort((best.x, best.y, -best.score, best.group))

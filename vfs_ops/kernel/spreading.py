@@ -8,8 +8,9 @@ blocks or queries of its own, and torch in these threads uses one thread.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from functools import cache
 
@@ -22,7 +23,8 @@ def spread(tasks: Sequence[int], run: Callable[[int, Scratch], None], scratch: S
     """Run tasks on as many threads as torch would use, each task once, in any order.
 
     In a thread of `workers` they run here, one after the other, and so does a single task. What
-    was allowed to torch by ``torch.set_num_threads`` is what is used.
+    was allowed to torch by ``torch.set_num_threads`` is what is used. An error of a task, or an
+    interrupt, ends the others with the task that they are at.
 
     Parameters
     ----------
@@ -48,8 +50,12 @@ def spread(tasks: Sequence[int], run: Callable[[int, Scratch], None], scratch: S
 
     pool = workers(torch.get_num_threads())
     running = [pool.submit(work, scratch.of_worker(number)) for number in range(threads)]
-    for one in running:
-        one.result()
+    try:
+        for one in running:
+            one.result()
+    finally:
+        deque(shared, maxlen=0)  # after an error or an interrupt nobody takes another task
+        wait(running)
 
 
 @cache

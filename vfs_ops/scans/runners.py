@@ -125,7 +125,8 @@ def run_in_memory(
     """Score all shards of a cache in memory, many in one call of the kernel.
 
     There is nothing to read that Dask could overlap with scoring, and the kernel has threads of
-    its own: `plan.threads`.
+    its own: `plan.threads`. Where every image's best window is kept, shards are scored one by one:
+    together they would take no less.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def run_in_memory(
         Once set, no other block is scored.
     """
     scorer = Scorer(job, patterns)
-    together = max(1, min(SHARDS_TOGETHER, SCORED_TOGETHER // len(patterns)))
+    most = 1 if job.k is None else SHARDS_TOGETHER
+    together = max(1, min(most, SCORED_TOGETHER // len(patterns)))
     for start in range(0, len(plan.tasks), together):
         with _torch_with_threads():
             torch.set_num_threads(plan.threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,11 +112,12 @@ def best_windows(
     parts: list[tuple[Best, ...]] = []
     total = len(plan.tasks)
     progress(Progress("score", 0, total, "shards"))
-    for results in shard_results(cache, job, questions.patterns, plan, client):
-        for result in results:
-            ledger.add(result)
-            parts.append(result.best)
-        progress(Progress("score", len(parts), total, "shards"))
+    with closing(shard_results(cache, job, questions.patterns, plan, client)) as finished:
+        for results in finished:
+            for result in results:
+                ledger.add(result)
+                parts.append(result.best)
+            progress(Progress("score", len(parts), total, "shards"))
     return [_in_order(of_query) for of_query in zip(*parts, strict=True)]
 
 

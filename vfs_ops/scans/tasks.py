@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -129,7 +128,7 @@ class Scorer:
         started = time.perf_counter()
         part, images = self._part(task, arrays)
         if self._job.k is None:
-            best = _best_of_images(self._batch, part, buffers)
+            best = _best_of_images(self._batch, part, buffers, cancelled)
         else:
             least = np.asarray(floors(), np.float64)
             found = best_of_parts(self._batch, [part], self._job.k, least, buffers, cancelled)
@@ -155,15 +154,15 @@ class Scorer:
         """Score shards that lie in memory, all together, which costs less than one by one.
 
         The kernel uses as many threads as torch is allowed. What is found stands in the result of
-        the last shard. Once `cancelled` says so, no shard is begun, and none is returned.
+        the last shard, or of each where every image's is kept. Once `cancelled` says so, no shard
+        is begun, and none is returned.
         """
         started = time.perf_counter()
         read = [self._job.source.read(task.receipt, None, None) for task in tasks]
         parts, counts = zip(*map(self._part, tasks, read), strict=True)
         buffers = self._reused()[1]
         if self._job.k is None:
-            still = itertools.takewhile(lambda _: not cancelled(), parts)
-            found = [_best_of_images(self._batch, part, buffers) for part in still]
+            found = [_best_of_images(self._batch, part, buffers, cancelled) for part in parts]
         else:
             least = np.asarray(floors, np.float64)
             best = best_of_parts(self._batch, parts, self._job.k, least, buffers, cancelled)
@@ -204,10 +203,12 @@ class Scorer:
         return memory
 
 
-def _best_of_images(batch: Batch, part: Part, buffers: Buffers) -> tuple[Best, ...]:
+def _best_of_images(
+    batch: Batch, part: Part, buffers: Buffers, cancelled: Callable[[], bool]
+) -> tuple[Best, ...]:
     """Return the best window of every image, for each query."""
     found = []
-    for score, y, x in zip(*best_scores(batch, part, buffers), strict=True):
+    for score, y, x in zip(*best_scores(batch, part, buffers, cancelled), strict=True):
         rows = np.flatnonzero(~np.isnan(score))
         found.append(Best(score[rows], part.images[rows], y[rows], x[rows], part.groups[rows]))
     return tuple(found)

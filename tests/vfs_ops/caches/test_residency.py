@@ -15,6 +15,7 @@ from vfs_ops.caches.residency import ResidentShards, resident_bytes
 from vfs_ops.errors import ModelError, QueryError
 from vfs_ops.kernel import blocks, scoring
 from vfs_ops.kernel.blocks import Block
+from vfs_ops.kernel.candidates import Images
 from vfs_ops.models import forward
 from vfs_ops.progress import Progress
 from vfs_ops.scans import runners, tasks
@@ -153,13 +154,14 @@ def test_shards_in_memory_are_scored_a_few_at_a_time(
         assert list(run) == []
 
 
-@pytest.mark.parametrize("step", ["_propose", "decide", "best_scores"])
+@pytest.mark.parametrize(
+    ("holder", "step"), [(scoring, "_propose"), (scoring, "decide"), (Images, "exact")]
+)
 def test_a_search_of_memory_is_cancelled_within_a_call(
-    cache: Cache, monkeypatch: pytest.MonkeyPatch, step: str
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, holder: Any, step: str
 ) -> None:
     queries = [query_from_row(cache, row) for row in (3, 4, 5)]
-    module = tasks if step == "best_scores" else scoring
-    run, calls, every = getattr(module, step), [], step == "best_scores"
+    run, calls, every = getattr(holder, step), [], holder is Images
     stop = threading.Event()
 
     def cancelled(*given: Any) -> Any:
@@ -167,7 +169,7 @@ def test_a_search_of_memory_is_cancelled_within_a_call(
         stop.set()
         return run(*given)
 
-    monkeypatch.setattr(module, step, cancelled)
+    monkeypatch.setattr(holder, step, cancelled)
     own = tuple(np.empty(0, np.int64) for _ in queries)
     loaded = cache.load(device="cpu")
     job = tasks.ScanJob(loaded.source, loaded.grid, None if every else 5, own, False)
@@ -180,6 +182,25 @@ def test_a_search_of_memory_is_cancelled_within_a_call(
     finally:
         torch.set_num_threads(before)
     assert calls == [step]  # of four shards, or three queries
+
+
+def test_scores_of_a_cache_in_memory_stop_with_a_shard(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, loaded, calls = query_from_row(cache, 3), cache.load(device="cpu"), []
+
+    def counted(batch: Any, part: Any, *others: Any) -> Any:
+        calls.append(len(part.block))
+        return scoring.best_scores(batch, part, *others)
+
+    def stop(told: Progress) -> None:
+        if told.done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tasks, "best_scores", counted)
+    with pytest.raises(KeyboardInterrupt):
+        score_images(loaded, query, progress=stop)
+    assert calls == [16]  # of 60 images
 
 
 def test_every_image_is_scored_from_memory(cache: Cache) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -49,6 +50,25 @@ def test_an_error_reaches_the_caller_and_the_threads_go_on_living() -> None:
     done: list[int] = []
     spread(range(4), lambda task, own: done.append(task), Scratch())
     assert sorted(done) == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_after_an_error_no_other_task_is_begun() -> None:
+    begun, done, free = threading.Event(), [], threading.Barrier(2)
+
+    def run(task: int, own: Scratch) -> None:
+        if task == 0:
+            assert begun.wait(30)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.001)
+        done.append(task)
+
+    with pytest.raises(KeyboardInterrupt):
+        spread(range(5000), run, Scratch())
+    before = len(done)
+    list(workers(2).map(lambda _: free.wait(30), range(2)))  # both threads have nothing to do
+    assert len(done) == before < 4999
 
 
 @pytest.mark.usefixtures("two_threads")
