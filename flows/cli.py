@@ -25,6 +25,7 @@ from flows.commands.sharing import alias, deprecate, describe, find, publish
 from flows.commands.upkeep import mirror, prune
 from flows.commands.verification import verify
 from flows.console import say
+from flows.patience import doing, patience
 from vfs_ops import errors
 from vfs_ops.store.workspace import Workspace
 
@@ -41,6 +42,8 @@ _EXIT_CODES: tuple[tuple[type[errors.VfsError], int], ...] = (
 )
 
 _TRACEBACK = "VFS_TRACEBACK"
+_NOT_READING = ("layers", "deploy", "serve")
+"""Commands that do not begin with the workspace."""
 
 _EPILOG = """Exit codes: 0 done, 2 something given cannot be used, 3 not found, 4 does not match or
 is not finished, 5 damaged or too new, 6 the storage failed, 7 a package is missing, 8
@@ -73,6 +76,8 @@ def cli(context: click.Context, workspace: str) -> None:
     Start with `vfs demo`. With your own photos: `vfs ingest`, `vfs build`, `vfs search`.
     """
     context.obj = Workspace.at(workspace)
+    if context.invoked_subcommand not in _NOT_READING:
+        context.with_resource(doing(f"reading {context.obj.url}"))
 
 
 for command in (
@@ -95,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_run(arguments))
     interruption.end_promptly()
     try:
-        code = _run(sys.argv[1:])
+        with patience(say):
+            code = _run(sys.argv[1:])
         interruption.finish(code)
     except KeyboardInterrupt:  # between the two
         code = interruption.CODE

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from flows.patience import heard
 from vfs_ops.progress import Progress, ProgressCallback
 from vfs_ops.sizes import size as size  # said beside the rest
 
@@ -20,6 +21,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 def say(text: str) -> None:
     """Write a remark for the person who waits."""
+    heard()
     click.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
 
 
@@ -95,6 +97,7 @@ def _bars() -> Iterator[ProgressCallback]:
                 tasks[progress.stage] = task, _Rate(progress.done, time.monotonic())
             task, rate = tasks[progress.stage]
             shown = f"{rate.per_second(progress.done, time.monotonic()):.1f}/s"
+            heard()
             bars.update(task, completed=progress.done, total=progress.total, rate=shown)
 
         yield show

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from flows.patience import doing
 from vfs_ops.progress import Progress
 
 Result = TypeVar("Result")
@@ -66,7 +67,8 @@ class Watcher:
         work
             May be called again where its failure can pass, so it must be idempotent.
         """
-        return work()
+        with doing(name):
+            return work()
 
     def progress(self, progress: Progress) -> None:
         """Be told how far the stage is."""

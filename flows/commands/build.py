@@ -18,6 +18,7 @@ from flows.console import counted, say, size, write_json, write_table
 from flows.console_watcher import console_watcher
 from flows.jobs.build_tables import plan_table
 from flows.jobs.building import BuildJob, ExtractorChoice
+from flows.patience import doing
 from flows.running import run
 from vfs_ops.errors import InputError
 from vfs_ops.store.workspace import Workspace
@@ -35,12 +36,15 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
 
     MODEL is efficientnet-lite0 (or 1, 2), torchvision:NAME or timm:NAME.
     """
-    from vfs_ops.models.layers import list_layers
-    from vfs_ops.models.loading import load_model
-
     if weights is None and checkpoint is None:
         weights = "random:0"  # shapes do not depend on weights, which may be large to download
-    found = list_layers(load_model(model, weights=weights, checkpoint=checkpoint))
+    with doing(f"loading {model}"):
+        from vfs_ops.models.layers import list_layers
+        from vfs_ops.models.loading import load_model
+
+        loaded = load_model(model, weights=weights, checkpoint=checkpoint)
+    with doing(f"running {model} once"):
+        found = list_layers(loaded)
     rows = [
         {
             "layer": info.name,
@@ -183,7 +187,8 @@ def build(
 
 
 def _report_plan(job: BuildJob, as_json: bool) -> None:
-    prepared = job.prepare()
+    with doing("plan"):
+        prepared = job.prepare()
     if as_json:
         write_json(
             [

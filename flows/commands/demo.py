@@ -21,6 +21,7 @@ from flows.console_watcher import console_watcher
 from flows.first_search import first_query, middle_of_first
 from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.jobs.ingestion import IngestJob
+from flows.patience import doing
 from flows.running import runner
 from vfs_ops.errors import SourceError
 from vfs_ops.store.failures import storage_errors
@@ -64,9 +65,9 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int, track: 
     name, source = ("demo", str(folder / "photos")) if images is None else _named(images)
     with console_watcher() as watcher:
         if images is None:
-            from flows.demo_photos import cut_tiles
+            with doing("cutting photos into tiles"), storage_errors(source):
+                from flows.demo_photos import cut_tiles
 
-            with storage_errors(source):
                 cut_tiles(folder / "photos", watcher.progress)
         say(f"1. ingest {source} as dataset {name!r}")
         entry = run(IngestJob(workspace=workspace.url, name=name, source=source), watcher)
@@ -94,13 +95,11 @@ def demo(workspace: Workspace, images: str | None, folder: Path, k: int, track: 
 
 
 def _search(caches: list[Cache], photos: bool, folder: Path, k: int) -> None:
-    from vfs_ops.models.extract import FeatureExtractor
-    from vfs_ops.models.loading import load_model
     from vfs_ops.scans.search import search
 
     what = "the front wheel of a motorcycle" if photos else "the middle of the first photo"
     say(f"3. search for {what}")
-    extractor = FeatureExtractor(load_model(MODEL), LAYERS) if photos else None
+    extractor = _load() if photos else None
     for layer, cache in enumerate(caches):
         query = first_query(cache) if extractor is None else _photo_query(extractor, layer)
         hits = search(cache, query, k)
@@ -108,6 +107,14 @@ def _search(caches: list[Cache], photos: bool, folder: Path, k: int) -> None:
         write_figure(hits, picture)
         say(f"\n   {LAYERS[layer]}: {picture}")
         write_hits(hits)
+
+
+def _load() -> FeatureExtractor:
+    from vfs_ops.models.extract import FeatureExtractor
+    from vfs_ops.models.loading import load_model
+
+    with doing(f"loading {MODEL}"):
+        return FeatureExtractor(load_model(MODEL), LAYERS)
 
 
 def _photo_query(extractor: FeatureExtractor, layer: int) -> Query:

@@ -9,6 +9,7 @@ import click
 
 from flows import interruption, servers
 from flows.console import say
+from flows.patience import doing
 from vfs_ops.errors import InputError, NotFoundError
 from vfs_ops.store.workspace import Workspace
 
@@ -58,11 +59,13 @@ def deploy(
     Their parameter `workspace` is that of this command.
     """
     _check_server()
-    from flows.tracked import deployments
+    with doing("loading Prefect"):
+        from flows.tracked import deployments
 
-    wanted = _wanted(workspace, flow, name, cron, timezone, values)
-    for made in deployments.deploy(wanted, pool):
-        say(f"deployed {made}")
+        wanted = _wanted(workspace, flow, name, cron, timezone, values)
+    with doing("telling the Prefect server"):
+        for made in deployments.deploy(wanted, pool):
+            say(f"deployed {made}")
     say(f"they run where a worker is: prefect worker start --pool {pool}")
 
 
@@ -84,9 +87,10 @@ def serve(
     As `vfs deploy`, without a worker.
     """
     address = _check_server()
-    from flows.tracked import deployments
+    with doing("loading Prefect"):
+        from flows.tracked import deployments
 
-    wanted = _wanted(workspace, flow, name, cron, timezone, values)
+        wanted = _wanted(workspace, flow, name, cron, timezone, values)
     say(f"serving {', '.join(one.flow for one in wanted)} for {address}; Ctrl-C ends it")
     interruption.take_time()
     deployments.serve_here(wanted, limit)

@@ -10,6 +10,7 @@ import catalog
 from flows.cache_names import cache_names, register
 from flows.commands.options import json_option, model_options
 from flows.console import counted, progress_shown, say, size, write_json
+from flows.patience import doing
 from vfs_ops.errors import NotFoundError
 from vfs_ops.identity.canonical import check_name
 from vfs_ops.store.workspace import Workspace
@@ -68,16 +69,17 @@ def import_cache(
     for given in (dataset, name):
         if given is not None:
             check_name(given)
-    from vfs_ops.datasets import ingestion
-    from vfs_ops.models.extract import FeatureExtractor
-    from vfs_ops.models.loading import load_model
-    from vfs_ops.sharing import importing
-    from vfs_ops.sharing.foreign_arrays import open_array
-    from vfs_ops.store.locations import Folder
+    with doing(f"loading {model}"):
+        from vfs_ops.datasets import ingestion
+        from vfs_ops.models.extract import FeatureExtractor
+        from vfs_ops.models.loading import load_model
+        from vfs_ops.sharing import importing
+        from vfs_ops.sharing.foreign_arrays import open_array
+        from vfs_ops.store.locations import Folder
 
-    chosen = _reference_preprocessing() if preprocessing == "reference" else None
-    loaded = load_model(model, weights=weights, checkpoint=checkpoint, preprocessing=chosen)
-    extractor = FeatureExtractor(loaded, [layer])
+        chosen = _reference_preprocessing() if preprocessing == "reference" else None
+        loaded = load_model(model, weights=weights, checkpoint=checkpoint, preprocessing=chosen)
+        extractor = FeatureExtractor(loaded, [layer])
     [chosen_name] = cache_names(  # before hours of work
         workspace,
         dataset,
@@ -90,7 +92,7 @@ def import_cache(
         previous = catalog.open_dataset(workspace, dataset)
     except NotFoundError:
         previous = None
-    with progress_shown() as progress:
+    with doing("importing"), progress_shown() as progress:
         opened = ingestion.ingest(images, workspace, previous=previous, progress=progress)
         catalog.register_dataset(workspace, dataset, opened)  # whatever becomes of the claim
         cache = importing.import_cache(

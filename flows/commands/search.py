@@ -12,6 +12,7 @@ import click
 import catalog
 from flows.commands.options import FigurePath, LocalPath, json_option
 from flows.console import progress_shown, say, write_json, write_table
+from flows.patience import doing
 from vfs_ops.errors import PredicateError, QueryError, RegionError
 from vfs_ops.store.failures import storage_errors
 from vfs_ops.store.workspace import Workspace
@@ -81,9 +82,9 @@ def search(
         "polygon": [_points(text) for text in polygon] or None,
     }
     query = _make_query(opened, image, row, region, checkpoint)
-    from vfs_ops.scans.search import search as scan
+    with doing(f"searching {cache}"), progress_shown() as progress:
+        from vfs_ops.scans.search import search as scan
 
-    with progress_shown() as progress:
         hits = scan(
             opened,
             query,
@@ -112,9 +113,10 @@ def write_figure(hits: Hits, path: str | Path) -> None:
     AccessError, StorageFullError, StorageError
         If it cannot be written.
     """
-    picture = hits.figure()
-    with storage_errors(str(path)):
-        picture.savefig(path)
+    with doing(f"drawing {path}"):
+        picture = hits.figure()
+        with storage_errors(str(path)):
+            picture.savefig(path)
 
 
 def write_hits(hits: Hits) -> None:
@@ -157,13 +159,16 @@ def parse_condition(text: str) -> tuple[str, str, Any]:
 def _make_query(
     cache: Cache, image: str | None, row: int | None, region: dict[str, Any], checkpoint: str | None
 ) -> Query:
-    from vfs_ops.scans.queries import query_from_image, query_from_row
+    with doing("loading torch"):
+        from vfs_ops.scans.queries import query_from_image, query_from_row
 
     if row is not None:
         return query_from_row(cache, row, **region)
-    from vfs_ops.caches.recipes import load_extractor
+    with doing(f"loading {cache.spec.extractor.model}"):
+        from vfs_ops.caches.recipes import load_extractor
 
-    return query_from_image(load_extractor(cache, checkpoint=checkpoint), str(image), **region)
+        extractor = load_extractor(cache, checkpoint=checkpoint)
+    return query_from_image(extractor, str(image), **region)
 
 
 def _read_mask(path: str) -> Any:

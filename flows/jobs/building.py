@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import catalog
 from catalog import Entry
@@ -15,11 +15,15 @@ from flows.jobs.clusters import LazyCluster
 from flows.jobs.ingestion import IngestJob
 from flows.jobs.job import Job
 from flows.jobs.sources import make_source
+from flows.patience import doing
 from flows.watching import Watcher
 from vfs_ops.errors import InputError
 from vfs_ops.sizes import parse_size
 from vfs_ops.store.urls import LOCAL_PROTOCOLS
 from vfs_ops.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vfs_ops.models.extract import FeatureExtractor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +154,10 @@ class BuildJob(Job):
         """
         workspace = Workspace.at(self.workspace)
         entry = catalog.find(workspace, self.dataset, "dataset")
-        from vfs_ops.builds.builder import plan_build
-        from vfs_ops.models.extract import FeatureExtractor
-        from vfs_ops.models.loading import load_model
-
         dataset = catalog.open_dataset(workspace, self.dataset)
-        extractors = tuple(
-            FeatureExtractor(
-                load_model(choice.model, weights=choice.weights, checkpoint=choice.checkpoint),
-                choice.layers,
-                precision=self.precision,
-                device=self.device,
-            )
-            for choice in self.extractors
-        )
+        extractors = tuple(self._load(choice) for choice in self.extractors)
+        from vfs_ops.builds.builder import plan_build
+
         names = cache_names(
             workspace,
             entry.name,
@@ -185,6 +179,16 @@ class BuildJob(Job):
             # a workspace that others see does not tell of a folder of this machine
             return make_source(self.source, self.labels, self.path_column, self.tars)
         return None
+
+    def _load(self, choice: ExtractorChoice) -> FeatureExtractor:
+        with doing(f"loading {choice.model}"):  # the first one brings torch
+            from vfs_ops.models.extract import FeatureExtractor
+            from vfs_ops.models.loading import load_model
+
+            loaded = load_model(choice.model, weights=choice.weights, checkpoint=choice.checkpoint)
+            return FeatureExtractor(
+                loaded, choice.layers, precision=self.precision, device=self.device
+            )
 
     def _build(self, stage: BuildStage, cluster: LazyCluster) -> None:
         from vfs_ops.builds.builder import build

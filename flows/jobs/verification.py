@@ -10,6 +10,7 @@ from flows.console import counted
 from flows.jobs.clusters import check_optional_cluster, optional_client
 from flows.jobs.job import Job
 from flows.jobs.repairs import repair_advice
+from flows.patience import doing
 from flows.watching import Table, Watcher
 from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.store.workspace import Workspace
@@ -99,12 +100,13 @@ class VerifyJob(Job):
             )
 
     def _open(self) -> tuple[Cache, FeatureExtractor | None]:
-        from vfs_ops.caches.recipes import load_extractor
-
         cache = catalog.open_cache(Workspace.at(self.workspace), self.cache)
         if not self.sample:
             return cache, None
-        return cache, load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
+        with doing(f"loading {cache.spec.extractor.model}"):
+            from vfs_ops.caches.recipes import load_extractor
+
+            return cache, load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
 
     def _advice(self, cache: Cache) -> str:
         try:

@@ -22,6 +22,7 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from flows.patience import doing
 from flows.tracked import retries
 from flows.tracked.markup import artifact_key, code_markdown, escaped, picture_markdown
 from flows.watching import Code, Picture, Result, Table, Watcher
@@ -74,7 +75,7 @@ class TrackedWatcher(Watcher):
         """Run the stage as a task of the current flow run."""
 
         def body() -> Result:
-            with self._stage_begins():
+            with doing(name), self._stage_begins():
                 self.failure = None
                 try:
                     return work()

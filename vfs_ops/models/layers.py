@@ -101,7 +101,7 @@ def find_layers(model: LoadedModel, names: Sequence[str]) -> list[LayerInfo]:
         if path not in known:
             raise UnknownModelError(
                 f"{model.reference} has no layer {path[:100]!r}{close_to(path, known)}; "
-                "list_layers names all that can be used"
+                "`vfs layers` (list_layers) names all that can be used"
             )
     dry = _dry_run(model, [*paths, *filter(None, map(_parent, paths))])
     reader = Reader(model)

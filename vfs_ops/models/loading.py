@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import re
@@ -185,19 +186,20 @@ def _given(
 def _create(found: Architecture, pretrained: bool, seed: int) -> torch.nn.Module:
     if pretrained and found.weights is None:
         raise UnknownModelError(
-            f"{found.reference} has no pretrained weights; give checkpoint= or weights='random:0'"
+            f"{found.reference} has no pretrained weights; give a checkpoint, or weights 'random:0'"
         )
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
         torch.default_generator.manual_seed(seed)
         if not pretrained:
             return found.create(False)
         try:
-            return found.create(True)
+            with contextlib.redirect_stdout(sys.stderr):  # libraries say what they download
+                return found.create(True)
         except (OSError, RuntimeError) as error:  # its text may hold a URL with a secret
             raise UnavailableError(
                 f"the weights {found.weights} of {found.reference} could not be downloaded or "
-                f"read ({type(error).__name__}); connect and try again, or download them "
-                "elsewhere and give checkpoint="
+                f"read ({type(error).__name__}); look at the network and try again, or download "
+                "the file elsewhere and give it as checkpoint"
             ) from error
 
 
