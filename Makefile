@@ -55,6 +55,7 @@ test-operations: $(VENV)/.dev
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m 'hypothesis and not long' --hypothesis-profile=seek
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

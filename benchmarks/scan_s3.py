@@ -47,10 +47,11 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5, help="interleaved timings of each")
     parser.add_argument("--json", type=Path, help="write the results there")
     given = parser.parse_args()
-    from s3_server import environment, running_s3
+    from s3_server import environment, starting_s3
 
     rows = []
-    with running_s3() as server:
+    with starting_s3() as ready:
+        server = ready()
         bucket = server.new_bucket()
         with environment(server.environment()):
             workspace = Workspace.at(f"s3://{bucket}/scan")

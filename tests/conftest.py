@@ -1,18 +1,21 @@
 """Fixtures that several test modules share."""
 
+import functools
 import os
 import secrets
 import shutil
 import signal
 
+import botocore.session
 import fsspec
 import pytest
 import torch
+from botocore.loaders import create_loader
 from certificates import fsspec_options, localhost_contexts
 from hypothesis import HealthCheck, settings
 from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
-from s3_server import environment, forget_file_systems, running_s3
+from s3_server import environment, forget_file_systems, starting_s3
 
 from vfs_ops.builds import builder
 from vfs_ops.caches.cache import open_cache
@@ -29,13 +32,16 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
-# No test is about time: on a busy machine a slow example is no failure.
+# No test is about time: on a busy machine a slow example is no failure. The examples are the same
+# every time: what passes here passes everywhere. `make test-long` seeks new ones.
 settings.register_profile(
     "vfs",
-    settings.get_profile(settings.get_current_profile_name()),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    database=None,
 )
+settings.register_profile("seek", settings.get_profile("vfs"), derandomize=False)
 settings.load_profile("vfs")
 
 
@@ -66,10 +72,25 @@ def workspace(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def s3_server():
+def _starting_s3():
+    with starting_s3() as ready:
+        yield ready
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _start_early(request):
+    """Start the S3 server beside the tests that come before those that ask it."""
+    if any("s3_server" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("_starting_s3")
+
+
+@pytest.fixture(scope="session")
+def s3_server(_starting_s3):
     """Return a running S3 server: Ceph where it is installed, else moto."""
-    with running_s3() as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        # AWS's library reads 2 MB of what services there are for each client: here once
+        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
+        yield _starting_s3()
 
 
 @pytest.fixture(scope="session")

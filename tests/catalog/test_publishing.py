@@ -1,8 +1,6 @@
 """The page of a catalog, and in a real browser: what stands in entries stays text."""
 
 import functools
-import http.server
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from browser import chromium
 from made_caches import made_cache
 from requirements import skip_without
+from web_servers import QuietFiles, running_web_server
 
 import catalog
 from catalog.about import About, Licences
@@ -191,7 +190,7 @@ def test_a_person_filters_searches_and_copies(hostile, opened, tmp_path, caches)
     page = opened(url, permissions=["clipboard-read", "clipboard-write"])
     assert visible(page) == ["hostile", "photos-toy-0", "photos-toy-0@1", "photos-toy-2"]
     page.get_by_text("paper → version 1").click()
-    assert page.url.endswith("#cache-photos-toy-0@1")
+    page.wait_for_url("**#cache-photos-toy-0@1")
     page.keyboard.press("/")
     page.keyboard.type("TEAM-default 4×4")
     assert visible(page) == ["photos-toy-2"]
@@ -201,6 +200,7 @@ def test_a_person_filters_searches_and_copies(hostile, opened, tmp_path, caches)
     assert visible(page) == ["hostile", "photos-toy-0@1", "photos-toy-2"]
     page.get_by_label("Model").select_option("custom:toy")
     assert visible(page) == ["hostile", "photos-toy-0@1", "photos-toy-2"]
+    page.evaluate("() => { window.setTimeout = () => 0; }")  # "Copied" stays until it is seen
     page.get_by_label("Copy the lines that open photos-toy-2").press("Enter")
     page.get_by_text("Copied", exact=True).wait_for()
     lines = page.evaluate("navigator.clipboard.readText()").splitlines()
@@ -220,14 +220,11 @@ def test_a_person_filters_searches_and_copies(hostile, opened, tmp_path, caches)
 
 def test_served_by_a_web_server_it_names_that_place(registered, opened, tmp_path):
     catalog.publish(registered)
-    quiet = functools.partial(Quiet, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = f"http://127.0.0.1:{server.server_port}/workspace"
+    with running_web_server(functools.partial(QuietFiles, directory=str(tmp_path))) as server:
+        place = f"{server.url}/workspace"
         page = opened(f"{place}/{PAGE_KEY}")
         assert f'workspace = "{place}"' in page.locator("#cache-photos-toy-0 .open").inner_text()
         assert page.errors == []
-        server.shutdown()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -255,13 +252,6 @@ CONTRAST = """node => {
     getComputedStyle(each)[i ? "backgroundColor" : "color"])).map(light);
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }"""
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and logs nothing."""
-
-    def log_message(self, *_):
-        pass
 
 
 def test_a_workspace_that_cannot_be_listed_may_not_be_published_over(registered):

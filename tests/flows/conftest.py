@@ -1,16 +1,17 @@
 """Fixtures of the tests of the command line and the flows."""
 
+import contextlib
 import functools
-import http.server
 import os
 import shutil
-import threading
 from pathlib import Path
 
 import prefect_runs
 import pytest
 from makers import write_photos
+from web_servers import QuietFiles, running_web_server
 
+from flows import embedded_server
 from flows.cli import main
 from flows.privacy import VARIABLES, keep_private
 from vfs_ops.builds import clusters
@@ -73,18 +74,48 @@ def phoned(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory, guard, phoned):
-    """Let the flows of this process be tracked by a real server with a database of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        patch.setenv("PYTHONPATH", str(guard), prepend=os.pathsep)
-        patch.setenv("VFS_TESTS_PHONED", str(phoned))
-        for name in ("PREFECT_API_URL", *VARIABLES):
-            patch.delenv(name, raising=False)
-        keep_private()
-        from prefect.testing.utilities import prefect_test_harness
+def _guarded(tmp_path_factory, guard, phoned):
+    """Return what sets, for a while, the environment of a Prefect of its own under guard."""
+    home = tmp_path_factory.mktemp("prefect")
 
-        with prefect_test_harness(server_startup_timeout=120):
+    @contextlib.contextmanager
+    def guarded():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFECT_HOME", str(home))
+            patch.setenv("PYTHONPATH", str(guard), prepend=os.pathsep)
+            patch.setenv("VFS_TESTS_PHONED", str(phoned))
+            for name in ("PREFECT_API_URL", *VARIABLES):
+                patch.delenv(name, raising=False)
+            yield
+
+    return guarded
+
+
+@pytest.fixture(scope="session")
+def _starting_prefect(_guarded):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded_server, "_STARTING_SECONDS", 300.0)
+        with _guarded():
+            server = embedded_server.EmbeddedServer()
+        with contextlib.closing(server):
+            yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _start_prefect_early(request):
+    """Start the server beside the tests that come before those that ask it."""
+    if any("prefect_server" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("_starting_prefect")
+
+
+@pytest.fixture(scope="session")
+def prefect_server(_guarded, _starting_prefect):
+    """Let the flows of this process be tracked by a real server with a database of its own."""
+    with _guarded():
+        keep_private()
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: _starting_prefect.address()}):
             yield
 
 
@@ -112,20 +143,5 @@ def at_once(monkeypatch):
 @pytest.fixture
 def web(photos):
     """Serve the photos over HTTP; returns the server's address."""
-    handler = functools.partial(QuietHandler, directory=str(photos))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files without remarks."""
-
-    def log_message(self, *_):
-        """Say nothing."""
+    with running_web_server(functools.partial(QuietFiles, directory=str(photos))) as server:
+        yield server.url

@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import pytest
-from prefect_processes import PREFECT, ROOT, VFS, ask, running, running_server, until
+from prefect_processes import PREFECT, ROOT, VFS, ask, running, running_server
+from waiting import until
 
 import catalog
 from flows.privacy import VARIABLES
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.long
 
 REQUEST = """
 import sys

@@ -4,11 +4,11 @@ import os
 import pty
 import subprocess
 import sys
-import time
 
 import prefect_runs
 import pytest
 from prefect_processes import ROOT, VFS
+from waiting import until
 
 from flows.jobs.ingestion import IngestJob
 from flows.privacy import VARIABLES, keep_private
@@ -94,9 +94,7 @@ def test_the_guard_notes_a_server_that_phones_home(tmp_path):
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as server:
-        while not phoned.read_text():
-            assert server.poll() is None
-            time.sleep(0.2)
+        until(phoned.read_text, [server])
         server.stdin.close()
         assert server.wait() == 0
     assert "prefect.io" in phoned.read_text()

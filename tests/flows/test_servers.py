@@ -1,9 +1,10 @@
 import http.server
 import subprocess
 import sys
-import threading
 
 import pytest
+from ports import held_port
+from web_servers import running_web_server
 
 from flows import servers
 from vfs_ops.errors import UnavailableError
@@ -81,15 +82,10 @@ def test_a_server_that_does_not_answer_is_told_in_a_line():
         def log_message(self, *_):
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Busy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}/api"
-        servers.check_answers(address)
-        server.shutdown()
-        thread.join()
-    with pytest.raises(UnavailableError, match="prefect server start"):
-        servers.check_answers(address)
+    with running_web_server(Busy) as server:
+        servers.check_answers(f"{server.url}/api")
+    with held_port() as port, pytest.raises(UnavailableError, match="prefect server start"):
+        servers.check_answers(f"http://127.0.0.1:{port}/api")
     for wrong in ("file:///etc/passwd", "localhost"):
         with pytest.raises(UnavailableError, match="http://"):
             servers.check_answers(wrong)

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from jupyter_client import AsyncKernelManager
 from jupyter_core.utils import run_sync
-from jupyter_lab import ROOT
+from jupyter_lab import ROOT, short_folder
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -38,12 +38,13 @@ def running_kernel(folder):
     }
     place = folder / "empty"
     place.mkdir()
-    kernel = AsyncKernelManager(connection_file=str(folder / "kernel.json"))
-    run_sync(kernel.start_kernel)(cwd=str(place), env=environment)
-    try:
-        yield kernel, place
-    finally:
-        run_sync(kernel.shutdown_kernel)(now=True)
+    with short_folder() as sockets:
+        kernel = AsyncKernelManager(connection_file=str(sockets / "kernel.json"), transport="ipc")
+        run_sync(kernel.start_kernel)(cwd=str(place), env=environment)
+        try:
+            yield kernel, place
+        finally:
+            run_sync(kernel.shutdown_kernel)(now=True)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,9 @@ _ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-expect.set_options(timeout=20_000)  # what is awaited comes late on a busy machine
+PATIENCE = 1000 * START_SECONDS
+"""Milliseconds for whatever is awaited of a page: it comes late on a busy machine."""
+expect.set_options(timeout=PATIENCE)
 WIDE, NARROW = (1200, 900), (420, 900)
 """Sizes of the window in pixels: a laptop's notebook, and one beside something else."""
 
@@ -49,8 +51,9 @@ def chromium():
     """Yield a headless Chromium, driven by Playwright."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=list(_ARGUMENTS)
+            executable_path=shutil.which("chromium"), args=list(_ARGUMENTS), timeout=PATIENCE
         )
+        browser.on("context", lambda context: context.set_default_timeout(PATIENCE))
         try:
             yield browser
         finally:
@@ -124,7 +127,7 @@ class Notebook(Watched):
         self._wait()
 
     def _wait(self):
-        self.page.wait_for_function(_RAN, timeout=1000 * START_SECONDS)
+        self.page.wait_for_function(_RAN)
         found = self.page.evaluate(_ERRORS)
         assert not found, "\n".join(found)
 
@@ -157,7 +160,7 @@ class Notebook(Watched):
     def _connect(self):
         if self.kernel is not None:
             self.kernel.close()
-        handle = self.page.wait_for_function(_READY, timeout=1000 * START_SECONDS)
+        handle = self.page.wait_for_function(_READY)
         self.kernel = Kernel(self.lab.connection_file(handle.json_value()))
 
 

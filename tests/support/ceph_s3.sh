@@ -69,12 +69,13 @@ monmaptool --create --addv a "[v2:127.0.0.1:$MONITOR]" \
 ceph-mon --mkfs -i a --monmap "$D/monmap" --keyring "$D/keyring"
 ceph-mon -f -i a >"$D/log/mon.out" 2>&1 &
 OSD=$(cat /proc/sys/kernel/random/uuid)
-timeout 60 ceph osd new "$OSD" >/dev/null
+timeout 300 ceph osd new "$OSD" >/dev/null
 ceph-osd -i 0 --mkfs --osd-uuid "$OSD" >"$D/log/mkfs.out" 2>&1
 ceph-osd -f -i 0 >"$D/log/osd.out" 2>&1 &
 radosgw -f -n client.rgw >"$D/log/rgw.out" 2>&1 &
-for _ in $(seq 300); do
-  if (: </dev/tcp/127.0.0.1/"$GATEWAY") 2>/dev/null; then break; fi
+RADOSGW=$!
+until (: </dev/tcp/127.0.0.1/"$GATEWAY") 2>/dev/null; do
+  kill -0 $RADOSGW # which ends the script if it has ended; it gives up by itself after 300 s
   sleep 0.1
 done
 for user in dev other; do

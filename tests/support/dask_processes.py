@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-import time
+
+from waiting import until
 
 _START = """
 import importlib.metadata, sys
@@ -25,12 +26,7 @@ def running_scheduler(folder, bare=False):
     place = folder / "scheduler.json"
     options = ("--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0")
     with _running("dask_scheduler", folder, bare, options) as process:
-        deadline = time.monotonic() + 60
-        while not (described := _read_whole(place)):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield process, described["address"]
+        yield process, until(lambda: _read_whole(place), [process])["address"]
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ import json
 import os
 import pickle
 import secrets
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 from jupyter_client import BlockingKernelClient
 from jupyter_core.utils import ensure_event_loop
+from ports import held_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 150
@@ -74,11 +75,11 @@ class Kernel:
         self._client.start_channels()
         self._client.wait_for_ready(timeout=START_SECONDS)
 
-    def execute(self, code, seconds=60):
+    def execute(self, code, seconds=START_SECONDS):
         """Run statements; raise what they raise."""
         self._ask(code, {}, seconds)
 
-    def evaluate(self, expression, seconds=60):
+    def evaluate(self, expression, seconds=START_SECONDS):
         """Return the value of an expression: anything that pickles, arrays included."""
         packed = (
             "__import__('base64').b64encode("
@@ -89,7 +90,7 @@ class Kernel:
             raise RuntimeError(f"{expression}: {found['ename']}: {found['evalue']}")
         return pickle.loads(base64.b64decode(found["data"]["text/plain"].strip("'")))
 
-    def wait_until(self, expression, seconds=30):
+    def wait_until(self, expression, seconds=START_SECONDS):
         """Wait until an expression is true; return its value."""
         limit = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):
@@ -126,15 +127,14 @@ class Kernel:
 @contextmanager
 def running_lab(folder):
     """Start JupyterLab in an empty folder; yield a `Lab`; end it with its kernels."""
-    places = {name: folder / name for name in ("runtime", "config", "data", "settings", "spaces")}
-    places["notebooks"], places["app"] = folder / "notebooks", folder / "app"
+    names = ("config", "data", "settings", "spaces", "notebooks", "app")
+    places = {name: folder / name for name in names}
     for place in places.values():
         place.mkdir(parents=True)
     (places["app"] / "overrides.json").write_text(json.dumps(_OVERRIDES))
-    token, port = secrets.token_hex(16), _free_port()
+    token = secrets.token_hex(16)
     environment = {
         **os.environ,
-        "JUPYTER_RUNTIME_DIR": str(places["runtime"]),
         "JUPYTER_CONFIG_DIR": str(places["config"]),
         "JUPYTER_DATA_DIR": str(places["data"]),
         "JUPYTERLAB_SETTINGS_DIR": str(places["settings"]),
@@ -149,32 +149,38 @@ def running_lab(folder):
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",  # the other one asks PyPI
         f"--LabApp.app_settings_dir={places['app']}",
-        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *("--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"),
+        "--KernelManager.transport=ipc",  # its TCP ports are found free, and may be taken then
         f"--IdentityProvider.token={token}",
         f"--ServerApp.root_dir={places['notebooks']}",
     ]
     log = folder / "server.log"
-    with log.open("wb") as output:
+    with held_port() as port, short_folder() as runtime, log.open("wb") as output:
         server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder
+            [*command, f"--ServerApp.port={port}"],
+            env={**environment, "JUPYTER_RUNTIME_DIR": str(runtime)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
         )
-    try:
-        url = f"http://127.0.0.1:{port}/"
-        _wait_for(url + f"api/status?token={token}", server, log)
-        yield Lab(url, token, places["notebooks"], places["runtime"])
-    finally:
-        server.terminate()  # ends its kernels too
         try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            url = f"http://127.0.0.1:{port}/"
+            _wait_for(url + f"api/status?token={token}", server, log)
+            yield Lab(url, token, places["notebooks"], runtime)
+        finally:
+            server.terminate()  # ends its kernels too
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@contextmanager
+def short_folder():
+    """Make a folder for sockets, whose names have a hundred letters at most; remove it."""
+    with tempfile.TemporaryDirectory(prefix="vfs-", dir="/tmp", ignore_cleanup_errors=True) as made:
+        yield Path(made)
 
 
 def _wait_for(url, server, log):

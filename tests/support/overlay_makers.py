@@ -63,5 +63,4 @@ def wait_for_value(scope, value, tolerance=1e-6):
         """([number, value, tolerance]) => number.value !== ""
           && Math.abs(Number(number.value) - value) <= tolerance""",
         arg=[scope.locator("data.vfs-value").element_handle(), float(value), tolerance],
-        timeout=30_000,
     )

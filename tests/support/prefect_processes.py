@@ -4,27 +4,17 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
+
+from ports import held_port
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 VFS = [sys.executable, "-c", "from flows.cli import main; main()"]
 PREFECT = [sys.executable, "-m", "prefect"]
-
-
-def until(condition, processes=(), seconds=150):
-    """Wait for what a condition returns; fail if a process ends before, or at the end of time."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        for process in processes:
-            assert process.poll() is None, f"{process.args} ended with {process.returncode}"
-        assert time.monotonic() < end, f"{condition} did not come true in {seconds} s"
-        time.sleep(0.2)
-    return found
 
 
 @contextlib.contextmanager
@@ -50,9 +40,6 @@ def running(command, environment, folder, stop=signal.SIGINT):
 @contextlib.contextmanager
 def running_server(folder):
     """Run a server; gives the environment of those who talk to it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/api"
     environment = {
         **os.environ,
         "PREFECT_HOME": str(folder / "prefect"),
@@ -61,8 +48,12 @@ def running_server(folder):
         "PYTHONPATH": str(ROOT),
     }
     environment.pop("PREFECT_API_URL", None)
-    command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with running(command, environment, folder) as server:
+    command = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--no-ui"]
+    with (
+        held_port() as port,
+        running([*command, "--port", str(port)], environment, folder) as server,
+    ):
+        address = f"http://127.0.0.1:{port}/api"
         until(lambda: _answers(f"{address}/health"), [server])
         yield {**environment, "PREFECT_API_URL": address}
 

@@ -16,6 +16,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -95,6 +96,8 @@ class Proxy:
     """Bytes of bodies that were uploaded."""
     sent: int = 0
     """Bytes of bodies that were answered."""
+    on_hang: Callable[[], None] = lambda: None
+    """Called when a request has come whole that will not be answered."""
     _requests: list[Request] = field(default_factory=list)
     _rules: list[_Rule] = field(default_factory=list)
     _tasks: set = field(default_factory=set)
@@ -163,11 +166,13 @@ class Proxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self.latency:
             await asyncio.sleep(self.latency)
-        if how == "hang":
-            await asyncio.sleep(3600)
-        if how in ("reset", *ANSWERS):
+        if how in ("hang", "reset", *ANSWERS):
             async for block in _body(reader, head):
                 await self._up.carry(len(block))
+            if how == "hang":
+                self.on_hang()
+                await reader.read()  # until who asked gives up
+                return False
             if how == "reset":
                 writer.transport.abort()
                 return False

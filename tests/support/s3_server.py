@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import fsspec
 import pytest
 import requirements
-from ceph import free_port, running_ceph
+from ceph import starting_ceph
 
 from vfs_ops.store.filesystems import filesystem
 
@@ -70,14 +70,17 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def running_s3():
-    """Start Ceph, or moto where it is not installed; stop it at the end."""
+def starting_s3():
+    """Start Ceph, or moto where it is not installed; stop it at the end.
+
+    Yields a function that waits until the server answers, and returns it.
+    """
     if requirements.available("ceph"):
-        with running_ceph() as endpoint:
-            yield S3Server("ceph", endpoint)
+        with starting_ceph() as ready:
+            yield lambda: S3Server("ceph", ready())
         return
     with running_moto() as server:
-        yield server
+        yield lambda: server
 
 
 @contextlib.contextmanager
@@ -85,11 +88,10 @@ def running_moto():
     """Start moto in this process."""
     from moto.server import ThreadedMotoServer
 
-    port = free_port()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        yield S3Server("moto", f"http://127.0.0.1:{port}")
+        yield S3Server("moto", "http://{}:{}".format(*server.get_host_and_port()))
     finally:
         server.stop()
 

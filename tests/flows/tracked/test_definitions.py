@@ -54,7 +54,7 @@ def test_a_tracked_job_does_what_the_job_does(runs, photos, workspace, tmp_path)
     assert run["name"] == "ingest photos"
     assert run["state_name"] == "Completed"
     assert run["parameters"]["source"] == str(photos)
-    assert runs.stages(run) == {"ingest": 1, "register": 1}
+    runs.check_stages(run, {"ingest": 1, "register": 1})
     [bar] = runs.artifacts(run)
     assert (bar["type"], float(bar["data"])) == ("progress", 100.0)
     assert "60 of 60 images" in bar["description"]
@@ -149,7 +149,7 @@ def test_what_can_pass_is_tried_again_until_it_passes(runs, at_once, table, work
     proxy.forget()
     proxy.fail("503", path="few.csv", times=2 * asked_in_vain)
     entry = run_tracked(job)
-    assert runs.stages(runs.last()) == {"ingest": 3, "register": 1}
+    runs.check_stages(runs.last(), {"ingest": 3, "register": 1})
     assert proxy.count(path="few.csv") == 2 * asked_in_vain + asked
     assert (entry.id, entry.facts["unreadable"]) == (undisturbed.id, 0)
 
@@ -182,7 +182,7 @@ def test_what_does_not_pass_is_given_up(runs, at_once, table, workspace, answer,
     once = proxy.count(path="few.csv")
     with pytest.raises(error):
         run_tracked(job)
-    assert runs.stages(runs.last()) == {"ingest": attempts}
+    runs.check_stages(runs.last(), {"ingest": attempts})
     assert proxy.count(path="few.csv") == (1 + attempts) * once
     assert runs.last()["state_name"] == "Failed"
     assert workspace.walk() == []

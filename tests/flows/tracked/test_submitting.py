@@ -11,7 +11,6 @@ from flows.jobs.building import BuildJob, ExtractorChoice
 from flows.requested_builds import LEFT_TO_DEPLOYMENT
 from vfs_ops.errors import AccessError, MismatchError, NotFoundError, UnavailableError
 
-pytestmark = pytest.mark.timeout(400)  # the first one waits for a server
 JOB = BuildJob(
     workspace="file:///tmp/x",
     dataset="photos",

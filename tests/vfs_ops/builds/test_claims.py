@@ -54,7 +54,7 @@ def test_a_claim_is_renewed_while_the_build_runs(workspace, monkeypatch):
     monkeypatch.setattr(Workspace, "replace", count)
     with held(workspace, [ONE], renewal=0.01):
         first = active(workspace, ONE)[0].expires
-        assert renewed.wait(30)
+        assert renewed.wait(60)
         assert active(workspace, ONE)[0].expires > first
 
 
@@ -67,9 +67,9 @@ def test_a_storage_that_fails_for_a_while_ends_no_build(workspace, monkeypatch):
 
     with held(workspace, [ONE], renewal=0.01):
         monkeypatch.setattr(Workspace, "replace", fails)
-        assert tried.wait(30)
+        assert tried.wait(60)
         tried.clear()
-        assert tried.wait(30)  # and it tries again
+        assert tried.wait(60)  # and it tries again
         monkeypatch.setattr(Workspace, "replace", replace)
     assert active(workspace, ONE) == []
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from makers import make_extractor, stored_bytes, write_photos
 
-from vfs_ops.builds import acceptance, claims, retries
+from vfs_ops.builds import acceptance, claims, execution, retries
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import open_cluster
 from vfs_ops.caches.cache import open_cache
@@ -30,6 +30,8 @@ from vfs_ops.store.workspace import Workspace
 pytestmark = pytest.mark.usefixtures("small_shards")
 
 FEATURES = r"/features/c/"
+ONE = ("0",)
+"""A layer of four shards: half of what `undisturbed` holds, where that proves the same."""
 
 
 @pytest.fixture
@@ -38,8 +40,8 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(acceptance, "SAMPLE_IMAGES", 0)
 
 
-def finished(dataset, workspace):
-    planned = plan_build(dataset, make_extractor(), workspace=workspace)
+def finished(dataset, workspace, layers=("0", "2")):
+    planned = plan_build(dataset, make_extractor(layers), workspace=workspace)
     return [cache.finished_shards for cache in planned]
 
 
@@ -48,18 +50,18 @@ def test_a_storage_that_fails_for_a_while_is_waited_for(
     dataset, s3_workspace, s3_proxy, undisturbed, no_pauses, how
 ):
     # more often than a single request is tried again
-    s3_proxy.fail(how, method="PUT", path=FEATURES, after=3, times=12)
+    s3_proxy.fail(how, method="PUT", path=FEATURES, after=2, times=12)
     shards, notices = [], []
     caches = build(
         dataset,
-        make_extractor(),
+        make_extractor(ONE),
         workspace=s3_workspace,
         on_shard=shards.append,
         on_notice=notices.append,
     )
-    assert [stored_bytes(cache) for cache in caches] == undisturbed
+    assert [stored_bytes(cache) for cache in caches] == undisturbed[:1]
     told = [(report.cache, report.shard) for report in shards]
-    assert len(set(told)) == len(told) == 8
+    assert len(set(told)) == len(told) == 4
     assert claims.active(s3_workspace, caches[0].id) == []
     if how != "lost":
         assert any("tried again" in notice for notice in notices)
@@ -92,20 +94,20 @@ def test_a_storage_that_never_answers_is_asked_again(
 def test_what_cannot_pass_stops_at_once_and_the_next_run_finishes(
     dataset, s3_workspace, s3_proxy, undisturbed, no_pauses, how, error
 ):
-    s3_proxy.fail(how, method="PUT", path=FEATURES, after=5, times=1000)
+    s3_proxy.fail(how, method="PUT", path=FEATURES, after=2, times=1000)
     with pytest.raises(error):
-        build(dataset, make_extractor(), workspace=s3_workspace)
-    assert s3_proxy.count("PUT", FEATURES) == 6
+        build(dataset, make_extractor(ONE), workspace=s3_workspace)
+    assert s3_proxy.count("PUT", FEATURES) == 3
     s3_proxy.heal()
-    done = finished(dataset, s3_workspace)
-    assert 0 < sum(done) < 8
-    for planned in plan_build(dataset, make_extractor(), workspace=s3_workspace):
+    done = finished(dataset, s3_workspace, ONE)
+    assert 0 < sum(done) < 4
+    for planned in plan_build(dataset, make_extractor(ONE), workspace=s3_workspace):
         with pytest.raises(IncompleteError):
             open_cache(s3_workspace, planned.spec.id, dataset)
     shards = []
-    caches = build(dataset, make_extractor(), workspace=s3_workspace, on_shard=shards.append)
-    assert len(shards) == 8 - sum(done)
-    assert [stored_bytes(cache) for cache in caches] == undisturbed
+    caches = build(dataset, make_extractor(ONE), workspace=s3_workspace, on_shard=shards.append)
+    assert len(shards) == 4 - sum(done)
+    assert [stored_bytes(cache) for cache in caches] == undisturbed[:1]
 
 
 @pytest.mark.parametrize(
@@ -114,27 +116,28 @@ def test_what_cannot_pass_stops_at_once_and_the_next_run_finishes(
         ("GET", r"/plan\.json", 9),  # to plan
         ("PUT", r"/plan\.json", 9),  # to begin
         ("GET", r"list-type=2.*receipts", 9),  # to find what is missing
-        ("GET", FEATURES, 23),  # to check, by four threads
+        ("GET", FEATURES, 9),  # to check
         ("PUT", r"/receipts\.parquet", 9),  # to commit
         ("PUT", r"/complete\.json", 9),
     ],
 )
 def test_all_steps_of_a_build_wait_for_the_storage(
-    dataset, s3_workspace, s3_proxy, undisturbed, no_pauses, method, path, times
+    dataset, s3_workspace, s3_proxy, undisturbed, no_pauses, monkeypatch, method, path, times
 ):
+    monkeypatch.setattr(execution, "_READERS", 1)  # several would share the failures
     s3_proxy.fail("503", method=method, path=path, times=times)  # a request is sent 6 times
     shards, notices = [], []
     caches = build(
         dataset,
-        make_extractor(),
+        make_extractor(ONE),
         workspace=s3_workspace,
         on_shard=shards.append,
         on_notice=notices.append,
     )
     assert len([notice for notice in notices if "tried again" in notice]) == 1
     assert len([one for one in s3_proxy.requests if one.failed]) == times
-    assert len(shards) == 8
-    assert [stored_bytes(cache) for cache in caches] == undisturbed
+    assert len(shards) == 4
+    assert [stored_bytes(cache) for cache in caches] == undisturbed[:1]
 
 
 def test_copying_shards_waits_for_the_storage(tmp_path, s3_workspace, s3_proxy, no_pauses):
@@ -165,7 +168,7 @@ def test_a_storage_that_stays_away_is_an_error(dataset, s3_workspace, s3_proxy, 
     s3_proxy.fail("503", method="PUT", path=FEATURES, times=10**6)
     notices = []
     with pytest.raises(UnavailableError):
-        build(dataset, make_extractor(), workspace=s3_workspace, on_notice=notices.append)
+        build(dataset, make_extractor(ONE), workspace=s3_workspace, on_notice=notices.append)
     assert len([text for text in notices if "tried again" in text]) == 4
 
 
@@ -266,14 +269,14 @@ def test_two_builders_share_the_work(tmp_path, workspace, no_pauses):
     def wait_for_the_other(report):
         first.append(report.shard)
         begun.set()
-        assert over.wait(60)
+        assert over.wait(150)
 
     def run_first():
         build(dataset, make_extractor(["0"]), on_shard=wait_for_the_other)
 
     thread = threading.Thread(target=run_first)
     thread.start()
-    assert begun.wait(60)
+    assert begun.wait(150)
     try:
         [cache] = build(
             dataset,

@@ -149,7 +149,7 @@ def tables(draw, table):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 def test_columns_dropped_retyped_and_refilled(original, data):
     table = data.draw(tables(original.table()))
     try:
@@ -160,7 +160,7 @@ def test_columns_dropped_retyped_and_refilled(original, data):
 
 
 @given(st.data())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100)
 def test_flipped_bytes(original, data):
     file = data.draw(st.sampled_from(["dataset.json", "manifest.parquet", "stat.parquet"]))
     key = f"{folder_of(original.id)}/{file}"

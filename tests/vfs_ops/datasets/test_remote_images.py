@@ -2,12 +2,13 @@
 
 import http.server
 import re
-import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 from makers import make_extractor, write_photos
+from ports import held_port
+from web_servers import running_web_server
 
 from vfs_ops.builds.builder import build
 from vfs_ops.datasets import sources
@@ -67,21 +68,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def server(tmp_path):
     """Serve 12 pictures; `fetched` lists what was asked for."""
     write_photos(tmp_path / "served", 12)
-    made = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "served"))
-    )
-    made.fetched, made.answer, made.ranges = [], None, True
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with running_web_server(partial(Handler, directory=str(tmp_path / "served"))) as made:
+        made.fetched, made.answer, made.ranges = [], None, True
+        yield made
 
 
 @pytest.fixture
 def base(server):
-    return f"http://127.0.0.1:{server.server_port}"
+    return server.url
 
 
 @pytest.fixture
@@ -210,12 +204,10 @@ def test_reading_a_url_is_bounded(base, tmp_path, table, workspace, monkeypatch)
     assert all("more than 1000 bytes" in error for error in errors)
 
 
-def test_no_server_at_all(base, server):
-    server.shutdown()
-    server.server_close()
-    for act in (lambda: read_url(f"{base}/x", 9), lambda: stat_url(f"{base}/x")):
-        with pytest.raises(UnavailableError):
-            act()
+def test_no_server_at_all():
+    for act in (lambda url: read_url(url, 9), stat_url):
+        with held_port() as port, pytest.raises(UnavailableError):
+            act(f"http://127.0.0.1:{port}/x")
 
 
 @pytest.mark.parametrize(

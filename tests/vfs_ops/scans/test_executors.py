@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from waiting import until
 
 from vfs_ops.caches.cache import Cache, open_cache
 from vfs_ops.caches.layout import features_key
@@ -172,15 +173,17 @@ def test_a_plan_tells_the_threads_of_the_cluster(cache: Cache, processes: Client
 
 
 def test_threads_bound_a_cluster_too(
-    cache: Cache, processes: Client, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, processes: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    submit, given, most = processes.submit, [], []
+    submit, given, most, on_submit = processes.submit, [], [], []
 
     def counted(function: Any, *parts: Any, **options: Any) -> Any:
         future = submit(function, *parts, **options)
         if function is run_task:
             most.append(1 + sum(not before.done() for before in given))
             given.append(future)
+            for act in on_submit:
+                act()
         return future
 
     monkeypatch.setattr(processes, "submit", counted)
@@ -189,7 +192,10 @@ def test_threads_bound_a_cluster_too(
     assert found([hits]) == found([search(cache, query, 20)])
     assert set(most) == {1}
     assert len(most) > 1
-    search(cache, query, 20, client=processes)
+    marker = tmp_path / "two"
+    on_submit.append(lambda: marker.touch() if most[-1] == 2 else None)
+    waiting = _with_source(cache, _WaitsForTwo(cache.source, str(marker)))
+    search(waiting, query, 20, client=processes)
     assert max(most) > 1
 
 
@@ -212,10 +218,7 @@ def test_a_cancelled_scan_of_a_cluster_leaves_nothing_behind(
         next(run)
         run.cancel()
         assert [partial for partial in run if partial.complete] == []
-    deadline = time.monotonic() + 30
-    while any(processes.who_has().values()):
-        assert time.monotonic() < deadline, processes.who_has()
-        time.sleep(0.05)
+    until(lambda: not any(processes.who_has().values()))
 
 
 def test_the_queries_reach_a_worker_as_they_are(cache: Cache) -> None:
@@ -254,11 +257,28 @@ def test_shards_of_one_task_raise_what_the_next_must_reach(
     )
 
 
-class _KillsOnce:
-    """A source that kills the first worker that asks it for the third shard."""
+class _Marked:
+    """A source that does something before it reads, by what a file says that all processes see."""
 
     def __init__(self, source: Any, marker: str) -> None:
         self.source, self.marker = source, marker
+
+    def read_features(self, receipt: Any, wanted: Any) -> Any:
+        return self.source.read_features(receipt, wanted)
+
+
+class _WaitsForTwo(_Marked):
+    """Waits until a second task is under way, so that none is done before; a while at most."""
+
+    def read(self, receipt: Any, wanted: Any, scratch: Any) -> Any:
+        end = time.monotonic() + 60
+        while not Path(self.marker).exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.source.read(receipt, wanted, scratch)
+
+
+class _KillsOnce(_Marked):
+    """Kills the first worker that asks it for the third shard."""
 
     def read(self, receipt: Any, wanted: Any, scratch: Any) -> Any:
         if receipt.shard == 2:
@@ -269,9 +289,6 @@ class _KillsOnce:
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
         return self.source.read(receipt, wanted, scratch)
-
-    def read_features(self, receipt: Any, wanted: Any) -> Any:
-        return self.source.read_features(receipt, wanted)
 
 
 def _with_source(cache: Cache, source: Any) -> Cache:

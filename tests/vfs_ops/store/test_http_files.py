@@ -2,11 +2,11 @@
 
 import contextlib
 import http.server
-import threading
 import tracemalloc
 
 import fsspec
 import pytest
+from web_servers import running_web_server
 
 from vfs_ops.errors import InvalidUrlError, StorageError
 from vfs_ops.store.filesystems import self_reliant_options
@@ -38,17 +38,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(redirects):
     """Run a server; yields it with its `url`, and what it was `asked`."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.redirects, server.asked, server.body = redirects, [], None
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with running_web_server(Handler) as server:
+        server.redirects, server.asked, server.body = redirects, [], None
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import os
 from typing import Any
 
 import pytest
-from proxy import running_proxy
+from loop_clock import LoopClock
+from ports import held_port
 from s3_server import environment, running_moto
 
 from vfs_ops.errors import (
@@ -20,6 +21,13 @@ from vfs_ops.store.traffic import counting
 from vfs_ops.store.workspace import Workspace
 
 DATA = os.urandom(100_000)
+
+
+@pytest.fixture
+def no_waiting(s3_proxy: Any) -> None:
+    """Let what is not answered reach its time limit at once, and nothing else."""
+    clock = LoopClock.of_fsspec()
+    s3_proxy.on_hang = lambda: clock.move(100)
 
 
 def test_each_act_is_one_request(s3_workspace: Workspace, s3_proxy: Any) -> None:
@@ -51,13 +59,9 @@ def test_large_objects_are_one_create_only_request(s3_workspace: Workspace, s3_p
     assert s3_workspace.read("big", len(data) - 3) == data[-3:]
 
 
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("how", ["500", "503", "hang", "reset", "lost", "cut"])
-def test_what_passes_is_asked_again(
-    s3_workspace: Workspace, s3_proxy: Any, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if how == "hang":
-        monkeypatch.setattr(filesystems, "READ_SECONDS", 0.3)
-        filesystems.filesystem.cache_clear()
+def test_what_passes_is_asked_again(s3_workspace: Workspace, s3_proxy: Any, how: str) -> None:
     assert s3_workspace.create("x", DATA)
     s3_proxy.forget()
     s3_proxy.fail(how, method="GET", times=3)
@@ -69,13 +73,9 @@ def test_what_passes_is_asked_again(
     assert s3_proxy.counts() == {"GET": 3}
 
 
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("how", ["500", "503", "hang", "reset"])
-def test_writes_are_asked_again(
-    s3_workspace: Workspace, s3_proxy: Any, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if how == "hang":
-        monkeypatch.setattr(filesystems, "READ_SECONDS", 0.3)
-        filesystems.filesystem.cache_clear()
+def test_writes_are_asked_again(s3_workspace: Workspace, s3_proxy: Any, how: str) -> None:
     s3_proxy.fail(how, method="PUT", times=2)
     assert s3_workspace.create("x", DATA)
     assert s3_proxy.counts() == {"PUT": 3}
@@ -148,12 +148,12 @@ def test_what_does_not_pass_is_asked_once(
         assert s3_proxy.counts() == {method: 1}
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_a_write_that_stalls_is_given_up(
     s3_workspace: Workspace, s3_proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vfs_ops.store import remote_writes
-
-    monkeypatch.setattr(remote_writes, "ANSWER_SECONDS", -0.7)  # 0.3 s for these bytes
+    monkeypatch.setattr(filesystems, "READ_SECONDS", 1000)  # as while it trickles
+    filesystems.filesystem.cache_clear()
     s3_proxy.fail("hang", method="PUT", times=2)
     assert s3_workspace.create("x", DATA)
     assert s3_proxy.counts() == {"PUT": 3}
@@ -206,10 +206,9 @@ def test_a_bucket_that_is_not_there(s3_environment: Any) -> None:
 
 
 def test_a_server_that_is_not_there(s3_environment: Any) -> None:
-    with running_proxy(s3_environment.endpoint) as gone:
-        pass
     with (
-        environment(s3_environment.environment(endpoint=gone.url)),
+        held_port() as port,
+        environment(s3_environment.environment(endpoint=f"http://127.0.0.1:{port}")),
         counting() as traffic,
         pytest.raises(UnavailableError, match="asked 6 times"),
     ):

@@ -1,11 +1,11 @@
 """Listings of an object store, from a server on the loopback that speaks S3's protocol."""
 
 import http.server
-import threading
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import s3fs
+from web_servers import running_web_server
 
 from vfs_ops.store.filesystems import filesystem
 from vfs_ops.store.workspace import Workspace
@@ -45,22 +45,17 @@ class Bucket(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def bucket(monkeypatch):
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    made.keys = []
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{made.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    filesystem.cache_clear()
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield made
-    filesystem.cache_clear()
-    s3fs.S3FileSystem.clear_instance_cache()
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with running_web_server(Bucket) as made:
+        made.keys = []
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        filesystem.cache_clear()
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield made
+        filesystem.cache_clear()
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_what_others_wrote_meanwhile_is_listed(bucket):

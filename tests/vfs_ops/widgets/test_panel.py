@@ -3,7 +3,6 @@
 import errno
 import io
 import threading
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from waiting import until
 
 from vfs_ops.errors import ExtractorMismatchError, PredicateError, QueryError, StorageFullError
 from vfs_ops.scans.queries import Query
@@ -25,23 +25,29 @@ class Browser:
     """What a browser would ask, and what it would hear."""
 
     def __init__(self, panel, monkeypatch):
-        self.panel, self.heard, self.ended = panel, {}, threading.Event()
-        self.events = []
+        self.panel, self.heard, self.events = panel, {}, []
+        self._news = threading.Condition()
         monkeypatch.setattr(panel, "send", self._hear)
 
     def _hear(self, message, buffers=()):
         if message["kind"] == "event":
             self.events.append((message["name"], message["value"]))
         else:
-            self.heard[message["id"]] = (message, list(buffers))
-            self.ended.set()
+            with self._news:
+                self.heard[message["id"]] = (message, list(buffers))
+                self._news.notify_all()
 
     def ask(self, name, value=None, buffers=(), request=1):
-        self.ended.clear()
+        self.heard.pop(request, None)
         message = {"kind": "request", "id": request, "name": name, "value": value or {}}
         self.panel._receive(self.panel, message, list(buffers))
-        assert self.ended.wait(60)
-        return self.heard[request]
+        return self.answer(request)
+
+    def answer(self, request):
+        """Wait for the answer to a request."""
+        with self._news:
+            assert self._news.wait_for(lambda: request in self.heard, 60)
+            return self.heard[request]
 
     def highlight(self, mask, number=0):
         value = {"number": number, "done": True, "view": "here"}
@@ -229,20 +235,16 @@ def test_views_are_told_what_runs_and_cancel_names_what_it_ends(panel, mask, mon
     begin(5)
     running = {"request": 5, "number": 0}
     assert browser.ask("state")[0]["value"]["panel"]["searching"] == running
-    browser.ended.clear()
     begin(6)  # takes the place of 5
-    assert browser.ended.wait(60)
-    assert browser.heard[5][0]["value"]["cancelled"]
+    assert browser.answer(5)[0]["value"]["cancelled"]
     assert panel.searches == 0
     browser.ask("cancel", {"request": 5}, request=7)  # came late: it is not meant for 6
     running = {"request": 6, "number": 0}
     assert browser.ask("state", request=8)[0]["value"]["panel"]["searching"] == running
     assert 6 not in browser.heard
     browser.ask("cancel", {"request": 6}, request=9)
-    limit = time.monotonic() + 60
-    while panel.searches == 0 and time.monotonic() < limit:
-        threading.Event().wait(0.01)
-    assert browser.heard[6][0]["value"]["cancelled"]
+    until(lambda: panel.searches)
+    assert browser.answer(6)[0]["value"]["cancelled"]
     assert browser.ask("state", request=10)[0]["value"]["panel"]["searching"] is None
     told = [(name, value["request"]) for name, value in browser.events if name != "mask"]
     assert told == [("searching", 5), ("searching", 6), ("ended", 5), ("ended", 6)]

@@ -98,7 +98,7 @@ def test_views_hear_of_masks_in_the_order_in_which_they_were_set(sent):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join()
     finally:
         sys.setswitchinterval(before)
     told = [message for message in sent if message[0]["kind"] == "event"]
