@@ -17,6 +17,10 @@ from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.scoring import best_of_parts
 from vfs_ops.kernel.topk import Best
 
+FORMS = ["stored", "compact", "torch"]
+"""Stored values, by the compiled loop where channels fill registers; the compact form, or torch,
+for every query. The fixture `one_pass` lets them choose the pass, not what is faster."""
+
 
 def block_of(features: np.ndarray, form: str) -> Block:
     """Return features as a block, in the form "compact", or else as stored."""

@@ -69,6 +69,12 @@ def test_mixed_channels_and_no_query_are_refused() -> None:
         Batch.of([], (2, 2))
 
 
+def test_a_region_larger_than_the_grid_is_refused() -> None:
+    pattern = Pattern.of(np.ones((3, 1), np.float32), np.ones((3, 1, 2), np.float32))
+    with pytest.raises(QueryError, match=r"3 × 1 cells.*2 × 2"):
+        Batch.of([pattern], (2, 2))
+
+
 @pytest.mark.parametrize("sizes", [(3,), (3, 3, 1, 7, 7), (6,) * 30])
 def test_queries_take_no_more_memory_than_is_said(sizes: tuple[int, ...]) -> None:
     patterns = [pattern(size, 64, seed) for seed, size in enumerate(sizes)]

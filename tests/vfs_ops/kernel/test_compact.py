@@ -6,13 +6,9 @@ import torch
 from kernel_cases import block_of
 
 from vfs_ops.caches.values import squared_norms
-from vfs_ops.kernel import batches, compact, compact_pass
-from vfs_ops.kernel.batches import Batch
-from vfs_ops.kernel.blocks import Block, Scratch
+from vfs_ops.kernel import compact
+from vfs_ops.kernel.blocks import Block
 from vfs_ops.kernel.compact import compact_bytes, compact_pays
-from vfs_ops.kernel.compact_pass import compact_errors, compact_scores
-from vfs_ops.kernel.exact import Pattern
-from vfs_ops.kernel.scoring import all_scores
 
 
 def feature_maps(kind: str, rng: np.random.Generator, channels: int = 32) -> np.ndarray:
@@ -31,44 +27,6 @@ def feature_maps(kind: str, rng: np.random.Generator, channels: int = 32) -> np.
     features[7] = 0
     features[8, 1:3] = 0
     return features.astype(np.float32 if kind in ("tiny", "huge") else np.float16)
-
-
-@pytest.mark.parametrize("narrow", [16, 1000])
-@pytest.mark.parametrize(("columns", "at_once"), [(1, 288), (1000, 288), (1, 1)])
-@pytest.mark.parametrize("kind", ["signed", "relu", "peaks", "two levels", "tiny", "huge"])
-def test_the_pass_keeps_its_bound(
-    kind: str, columns: int, at_once: int, narrow: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "COLUMNS_AT_ONCE", at_once)  # 1: each query's products alone
-    monkeypatch.setattr(batches, "_NARROW_COLUMNS", narrow)
-    monkeypatch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", columns)
-    monkeypatch.setattr(compact, "_CELLS_AT_ONCE", 800)
-    rng = np.random.default_rng(0)
-    features = feature_maps(kind, rng)
-    faint = rng.random((3, 2)).astype(np.float32) ** 8
-    patterns = [
-        Pattern.of(np.ones((3, 3), np.float32), features[0, :3, :3]),
-        Pattern.of(faint, features[1, :3, :2]),
-        Pattern.of(np.ones((5, 5), np.float32), features[2]),
-        Pattern.of(np.ones((3, 3), np.float32), features[3, 1:4, 1:4]),
-        Pattern.of(np.ones((1, 1), np.float32), rng.random((1, 1, 32)).astype(np.float32)),
-    ]
-    batch, block = Batch.of(patterns, (5, 5)), block_of(features, "compact")
-    assert len(block.tiles) == 2
-    errors, start, checked = compact_errors(batch), 0, 0
-    for tile in block.tiles:
-        part = slice(start, start + len(tile.share))
-        start = part.stop
-        for group, fast, share in compact_scores(batch, tile, Scratch()):
-            bounds = errors.bounds(group.queries, share.numpy(), fast.amax(dim=(1, 2)).numpy())
-            for number, query in enumerate(group.queries):
-                exact = all_scores(patterns[query], features[part])
-                assert (exact.max(axis=(1, 2)) <= bounds[number]).all()
-                near = fast[number].permute(2, 0, 1).numpy()
-                off = (share.numpy() + 2 * errors.factor[query] + errors.rest[query])[0]
-                assert (np.abs(near - exact) <= off[:, None, None]).all()
-                checked += exact.size
-    assert checked == 50 * (9 + 12 + 1 + 9 + 25)
 
 
 @pytest.mark.parametrize("kind", ["signed", "relu", "peaks", "two levels", "tiny", "huge"])

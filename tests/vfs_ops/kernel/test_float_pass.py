@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from kernel_cases import block_of
 
-from vfs_ops.kernel import batches, float_pass
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Scratch
 from vfs_ops.kernel.exact import Pattern
@@ -25,33 +23,6 @@ def errors_of(features: np.ndarray, patterns: list[Pattern]) -> list[tuple[float
             difference = np.abs(fast[number].permute(2, 0, 1).numpy() - exact).max()
             largest[query] = max(largest[query], difference)
     return list(zip(largest.tolist(), bounds.tolist(), strict=True))
-
-
-@pytest.mark.parametrize("way", ["compiled", "by cells", "by windows"])
-@pytest.mark.parametrize("scale", [1e-14, 1.0, 1e17])
-@pytest.mark.parametrize(("size", "channels"), [((3, 3), 512), ((5, 5), 7), ((1, 1), 2048)])
-def test_the_pass_keeps_its_bound(
-    way: str,
-    scale: float,
-    size: tuple[int, int],
-    channels: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(batches, "_NARROW_COLUMNS", 1000 if way == "by windows" else 16)
-    monkeypatch.setattr(float_pass, "_BLOCK_BYTES", 1 << 18)
-    if way != "compiled":
-        monkeypatch.setattr(float_pass, "loop_registers", lambda *_: None)
-    rng = np.random.default_rng(0)
-    features = (np.abs(rng.standard_normal((40, 5, 5, channels))) * scale).astype(np.float32)
-    features[3] = 0
-    features[4, 0] *= np.float32(1e-6)
-    weights = rng.random(size).astype(np.float32)
-    patterns = [
-        Pattern.of(weights, (rng.random((*size, channels)) * scale).astype(np.float32)),
-        Pattern.of(weights**4, features[1, : size[0], : size[1]]),
-    ]
-    for error, bound in errors_of(features, patterns):
-        assert error <= bound < 1e-2
 
 
 def test_the_bound_holds_where_sums_round_the_worst() -> None:
