@@ -11,9 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vfs_ops.caches.cache import Cache
-from vfs_ops.errors import ImageError, NotFoundError
-from vfs_ops.images.decoding import decode_image
 from vfs_ops.images.geometry import Frame
+from vfs_ops.scans.pictures import preview_of
 from vfs_ops.scans.provenance import Provenance
 from vfs_ops.scans.queries import Query
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import pandas
     import xarray
     from matplotlib.figure import Figure
-    from PIL import Image
 
 _PLACE_COLUMNS: Final = (
     *("rank", "score", "image", "cell_y", "cell_x", "cells_high", "cells_wide"),
@@ -155,7 +153,7 @@ class Hits:
         labels, uris = self.rows["label"].to_pylist(), self.rows["uri"].to_pylist()
         panels = [
             Panel(
-                image=self._preview(int(self.image[number])),
+                image=preview_of(self.cache, int(self.image[number])),
                 frame=frame,
                 core=core,
                 cell=(int(self.cell_y[number]), int(self.cell_x[number])),
@@ -166,12 +164,6 @@ class Hits:
             for number, frame in enumerate(self.frames())
         ]
         return hits_figure(picture.image, picture.mask, picture.frame, panels, columns)
-
-    def _preview(self, row: int) -> Image.Image | None:
-        try:
-            return decode_image(self.cache.dataset.preview(row)).convert("RGB")
-        except (NotFoundError, ImageError):
-            return None
 
 
 def frame_html(frame: pandas.DataFrame) -> str:

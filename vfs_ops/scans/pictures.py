@@ -1,4 +1,4 @@
-"""What a figure shows of a query: its image, made small, and what was highlighted."""
+"""What figures show: previews, and of a query its image, made small, and what was highlighted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from vfs_ops.caches.cache import Cache
+from vfs_ops.errors import ImageError, NotFoundError
+from vfs_ops.images.decoding import decode_image
 from vfs_ops.images.geometry import Frame, PixelMask
 
 PICTURE_SIDE: Final = 512
@@ -48,3 +51,11 @@ def picture_of(image: Image.Image | None, mask: PixelMask, frame: Frame) -> Pict
     else:
         small = small.resize(shown.size, Image.Resampling.BOX)
     return Picture(shown, np.asarray(small), frame)
+
+
+def preview_of(cache: Cache, row: int) -> Image.Image | None:
+    """Return the preview of an image of a cache's dataset; None if there is none to be shown."""
+    try:
+        return decode_image(cache.dataset.preview(row)).convert("RGB")
+    except (NotFoundError, ImageError):
+        return None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,36 +13,20 @@ from PIL import Image
 
 from vfs_ops.caches.cache import Cache
 from vfs_ops.datasets.same_images import rows_of
-from vfs_ops.errors import ExtractorMismatchError, NotFoundError, QueryError
+from vfs_ops.errors import ExtractorMismatchError, QueryError
 from vfs_ops.identity.document_differences import differences
 from vfs_ops.identity.preprocessing import Preprocessing
 from vfs_ops.identity.spec import CachePrecision, ExtractorSpec, lowest_precision
-from vfs_ops.images.decoding import content_digest, decode_image, decode_pixels, pixel_digest
-from vfs_ops.images.geometry import (
-    Downsample,
-    Frame,
-    PixelMask,
-    Region,
-    mask_to_region,
-    shown_box,
-    visible_share,
-)
+from vfs_ops.images.geometry import Downsample, Frame, Region, mask_to_region
 from vfs_ops.images.masks import Polygons
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.scans.highlights import Highlight
-from vfs_ops.scans.pictures import Picture, picture_of
+from vfs_ops.scans.pictures import Picture, picture_of, preview_of
+from vfs_ops.scans.query_inputs import layer_number, opened, probe_of, visible_part
 from vfs_ops.scans.query_recipes import QueryRecipe, parse_recipe
-from vfs_ops.store.failures import storage_errors
 
 if TYPE_CHECKING:
     from vfs_ops.models.extract import FeatureExtractor
-
-# Whoever queries with an extractor asks for its probe again and again; it is one forward pass.
-_probes: WeakKeyDictionary[FeatureExtractor, list[NDArray[np.float32]]] = WeakKeyDictionary()
-
-
-class RegionCroppedWarning(UserWarning):
-    """The model sees less than half of what was highlighted; the rest is not searched for."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,7 +104,7 @@ class Query:
             return query_from_row(cache, rows[0], mask=made.mask, downsample=made.downsample)
         if extractor is None:
             raise QueryError("an image is given without extractor=; give the cache's own")
-        digest = _open(image)[1].hex()
+        digest = opened(image)[1].hex()
         if digest != made.digest:
             raise QueryError(
                 f"the image given has SHA-256 {digest[:12]}…, and the recipe is for "
@@ -219,8 +201,8 @@ def query_from_image(
     >>> beak = [(40, 10, 200, 180)]
     >>> query = query_from_image(extractor, "bird.jpg", boxes=beak)  # doctest: +SKIP
     """
-    number = _layer_number(extractor, layer)
-    decoded, digest = _open(image)
+    number = layer_number(extractor, layer)
+    decoded, digest = opened(image)
     highlight = Highlight(mask, boxes, polygon, downsample)
     drawn = highlight.drawn(*decoded.size)
     region = mask_to_region(
@@ -233,11 +215,11 @@ def query_from_image(
         features,
         extractor=extractor.specs[number],
         precision=extractor.precision,
-        probe=_probe(extractor)[number],
+        probe=probe_of(extractor)[number],
         digest=digest,
         picture=picture_of(decoded, drawn, frame),
         highlight=highlight,
-        visible=_visible(drawn, frame, whole=highlight.whole),
+        visible=visible_part(drawn, frame, whole=highlight.whole),
     )
 
 
@@ -292,9 +274,9 @@ def query_from_row(
         precision=cache.spec.precision,
         probe=None,
         digest=columns["digest"][0],
-        picture=picture_of(_preview(cache, row), drawn, frame),
+        picture=picture_of(preview_of(cache, row), drawn, frame),
         highlight=highlight,
-        visible=_visible(drawn, frame, whole=highlight.whole),
+        visible=visible_part(drawn, frame, whole=highlight.whole),
     )
 
 
@@ -337,57 +319,3 @@ def _query(region: Region, feature_map: NDArray[np.floating], **others: Any) -> 
     features = np.ascontiguousarray(feature_map[rows, columns], np.float32)
     features.setflags(write=False)
     return Query(region, features, Pattern.of(region.weights, features), **others)
-
-
-def _layer_number(extractor: FeatureExtractor, layer: str | None) -> int:
-    names = [info.name for info in extractor.infos]
-    if layer is None and len(names) == 1:
-        return 0
-    if layer not in names:
-        raise QueryError(
-            f"layer is {layer!r}; expected one of the extractor's: {', '.join(names)}; "
-            "give the layer of the cache to search"
-        )
-    return names.index(layer)
-
-
-def _open(image: str | Path | bytes | Image.Image | NDArray[Any]) -> tuple[Image.Image, bytes]:
-    if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        if not path.is_file():
-            raise NotFoundError(f"there is no image file {path}; check the path")
-        with storage_errors(f"image {path}"):
-            image = path.read_bytes()
-    if isinstance(image, bytes):
-        return decode_image(image), content_digest(image)
-    decoded = decode_pixels(image)
-    return decoded, pixel_digest(decoded)
-
-
-def _probe(extractor: FeatureExtractor) -> list[NDArray[np.float32]]:
-    if extractor not in _probes:
-        from vfs_ops.models.probe import probe
-
-        _probes[extractor] = probe(extractor)
-    return _probes[extractor]
-
-
-def _preview(cache: Cache, row: int) -> Image.Image | None:
-    try:
-        return decode_image(cache.dataset.preview(row))
-    except NotFoundError:
-        return None
-
-
-def _visible(drawn: PixelMask, frame: Frame, *, whole: bool) -> float:
-    """Return which part the model sees; warn if it is the smaller one, unless none was chosen."""
-    share = visible_share(drawn, frame)
-    if share < 0.5 and not whole:
-        warnings.warn(
-            f"the model sees only {share:.0%} of what is highlighted, and only that is searched "
-            f"for: the centre crop leaves pixels {shown_box(frame.visible_box)} of the image; "
-            "highlight a part of that, or use a model whose preprocessing does not crop",
-            RegionCroppedWarning,
-            stacklevel=3,
-        )
-    return share

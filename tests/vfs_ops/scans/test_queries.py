@@ -20,8 +20,9 @@ from vfs_ops.errors import (
 from vfs_ops.identity.preprocessing import Preprocessing, Resize
 from vfs_ops.models.extract import FeatureExtractor
 from vfs_ops.models.loading import load_model
-from vfs_ops.scans import queries
-from vfs_ops.scans.queries import RegionCroppedWarning, query_from_image, query_from_row
+from vfs_ops.scans import query_inputs
+from vfs_ops.scans.queries import query_from_image, query_from_row
+from vfs_ops.scans.query_inputs import RegionCroppedWarning
 
 BOX = [(16.0, 12.0, 48.0, 36.0)]
 
@@ -159,7 +160,7 @@ def test_the_probe_is_computed_once_for_an_extractor(
     for _ in range(3):
         query_from_image(extractor, Image.new("RGB", (64, 48), (9, 99, 9)), layer="0")
     assert len(calls) == 4
-    assert extractor in queries._probes
+    assert extractor in query_inputs._probes
 
 
 @pytest.mark.parametrize("layer", [None, "1"])
