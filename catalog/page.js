@@ -58,11 +58,10 @@
       getSelection().addRange(range);
       document.execCommand("copy");
     }
-    const label = button.textContent;
     button.textContent = "Copied";
     count.textContent = "Copied the lines";
     setTimeout(() => {
-      button.textContent = label;
+      button.textContent = "Copy";
       filter();
     }, 1500);
   }

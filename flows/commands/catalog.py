@@ -20,6 +20,7 @@ from flows.console import (
 from vfs_ops.store.workspace import Workspace
 
 _CELL_WIDTH: Final = 60
+_UNSAID: Final = ("", None)
 
 
 @click.command()
@@ -77,7 +78,7 @@ def show(workspace: Workspace, name: str, kind: EntryType | None, as_json: bool)
             _write_fact(key, details[key])
     for part in ("about", "built", "facts"):
         for key, value in details[part].items():
-            if value not in ("", None):
+            if value not in _UNSAID:
                 _write_fact(key, value)
 
 
@@ -125,7 +126,7 @@ def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:
         table = open_dataset(workspace, entry.id).table(["uri", "label", "error"])
         labels = {
             str(count["values"].as_py()): count["counts"].as_py()
-            for count in table["label"].value_counts()
+            for count in table["label"].drop_null().value_counts()
         }
         failed = table.filter(table["error"].is_valid())
         failures = dict(zip(failed["uri"].to_pylist(), failed["error"].to_pylist(), strict=True))
@@ -140,12 +141,16 @@ def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:
 
 
 def _write_fact(key: str, value: Any, indent: int = 0) -> None:
-    if isinstance(value, dict) and value:
+    """Write a fact on a line of its own; what nobody has said is left out."""
+    if isinstance(value, dict):
+        shown = [(inner, item) for inner, item in value.items() if item not in _UNSAID]
+        if not shown:
+            return
         click.echo(printable(f"{' ' * indent}{key:>20}"))
-        shown = list(value.items())
         for inner, item in shown[:20]:
             _write_fact(str(inner), item, indent + 4)
         if len(shown) > 20:
             click.echo(f"{' ' * indent}{'':>24}  … {len(shown) - 20} more (--json shows all)")
     else:
-        click.echo(printable(f"{' ' * indent}{key:>20}  {value}"))
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(printable(f"{' ' * indent}{key:>20}  {text}"))

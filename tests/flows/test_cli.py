@@ -51,7 +51,9 @@ def test_ls_and_show_say_what_is_there(vfs, built):
     assert code == 0
     assert "7×7×320" in out
     assert [entry["name"] for entry in json.loads(vfs("ls", "caches", "--json")[1])] == [CACHE]
-    assert "even" in vfs("show", "photos")[1]
+    facts = vfs("show", "photos")[1]
+    assert "even" in facts
+    assert "licences" not in facts  # nobody said any
     shown = json.loads(vfs("show", CACHE, "--json")[1])
     assert shown["facts"]["layer"] == "blocks.6"
     assert shown["facts"]["preprocessing"]["crop"] == [224, 224]
