@@ -30,7 +30,7 @@ LOW_STEPS: Final = 256
 COLUMNS_AT_ONCE: Final = 288
 """In one product: enough for its full speed, few enough that its results stay in the cache; 32
 queries of 3×3 cells, 64 parts, which matrix units take in whole tiles of 16."""
-_FEW_WINDOWS: Final = 4
+FEW_WINDOWS: Final = 4
 """With more, a product for each cell of each window is too many small ones."""
 _NARROW_COLUMNS: Final = 16
 """A product with fewer columns takes no less time than with these."""
@@ -271,7 +271,7 @@ def _group(
     cells, kept = grid[0] * grid[1], len(first.squared)
     each = max(_NARROW_COLUMNS, 2 * len(queries))
     together = cells * max(_NARROW_COLUMNS, 2 * kept * len(queries))
-    direct = down * across <= _FEW_WINDOWS and down * across * kept * each < together
+    direct = down * across <= FEW_WINDOWS and down * across * kept * each < together
     return Group(
         queries=queries,
         box=first.size,

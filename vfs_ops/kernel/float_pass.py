@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfs_ops.kernel.batches import COLUMNS_AT_ONCE, Batch, Group
+from vfs_ops.kernel.batches import COLUMNS_AT_ONCE, FEW_WINDOWS, Batch, Group
 from vfs_ops.kernel.blocks import Scratch
 from vfs_ops.kernel.taps import LANES
 from vfs_ops.kernel.windows import WindowNorms, add_products
@@ -52,6 +52,9 @@ _RESULT_BYTES: Final = 1 << 20
 """Of sums of windows and norms of cells at once, where features are not converted in passes."""
 _LANES_BYTES: Final = 1 << 20
 """Of the compiled loop's sums at work: with more, torch's products take less."""
+_NORMS_BYTES: Final = 16 << 20
+"""Of norms of windows at once, likewise: each mask has its own, so that many queries would else
+take more for them than for all the rest."""
 _SIDEWAYS_COLUMNS: Final = 64
 """With as many columns, each column's products lie together: the product takes longer, and adding
 up takes much less."""
@@ -149,13 +152,16 @@ def float_scores(
 def float_pass_bytes(grid: tuple[int, int], channels: int, queries: int) -> int:
     """Return how much memory `float_scores` takes at most, in one thread.
 
-    That is rows as stored and in float32, by cells and by windows; products and their sums, each
-    with as many columns as fit one product, or one query's; and norms of cells and windows.
+    In torch that is rows as stored and in float32, by cells and by windows; products and their
+    sums, each with as many columns as fit one product, or one query's; and norms of cells and
+    windows. In the compiled loop it is norms and sums alone.
     """
     cells = grid[0] * grid[1]
     columns = max(cells, min(COLUMNS_AT_ONCE, queries * cells))
     each = 3 * 4 * channels + 2 * 4 * columns + 8 * (1 + 2 * queries)
-    return _rows_at_once(cells * channels) * cells * each
+    rows, norms = max(1, _RESULT_BYTES // (8 * cells)), queries * _norm_bytes(cells)
+    compiled = 3 * _RESULT_BYTES + _LANES_BYTES + max(norms, min(rows * norms, _NORMS_BYTES))
+    return max(_rows_at_once(cells * channels) * cells * each, compiled)
 
 
 def _rows_at_once(values: int) -> int:
@@ -165,7 +171,14 @@ def _rows_at_once(values: int) -> int:
 def _rows_compiled(batch: Batch) -> int:
     """Return how many rows the compiled loop is given: so many that results stay in the cache."""
     cells, sums = math.prod(batch.grid), max(taps.sums for _, taps in batch.taps)
-    return max(1, _RESULT_BYTES // (8 * cells + 4 * sums))
+    windows = {mask: math.prod(group.offsets) for group in batch.groups for mask in group.masks}
+    norms = sum(map(_norm_bytes, windows.values()))
+    return max(1, min(_RESULT_BYTES // (8 * cells + 4 * sums), _NORMS_BYTES // norms))
+
+
+def _norm_bytes(windows: int) -> int:
+    """Return what is kept of a row's norms for a mask: inverses, and squares of few windows."""
+    return 4 * windows + 8 * min(windows, FEW_WINDOWS)
 
 
 def _chosen(tensor: torch.Tensor, rows: NDArray[np.intp]) -> torch.Tensor:

@@ -20,10 +20,15 @@ class WindowSums:
         self._known: dict[int, torch.Tensor] = {}
 
     def of(self, group: Group, mask: int) -> torch.Tensor:
-        """Return the sums for one of a group's masks, shape (offset y, offset x, row)."""
+        """Return the sums for one of a group's masks, shape (offset y, offset x, row).
+
+        Those of many windows are not kept: who asks for them keeps what is made of them.
+        """
+        weights = self._batch.masks[mask]
+        if not group.direct:
+            return self._of_many_windows(group, weights)
         if mask not in self._known:
-            adds = self._of_few_windows if group.direct else self._of_many_windows
-            self._known[mask] = adds(group, self._batch.masks[mask])
+            self._known[mask] = self._of_few_windows(group, weights)
         return self._known[mask]
 
     def _of_many_windows(self, group: Group, weights: tuple[float, ...]) -> torch.Tensor:

@@ -50,6 +50,7 @@ def test_buffers_take_no_more_than_is_promised(
 ) -> None:
     monkeypatch.setattr(spreading._of_worker, "alone", True)  # one thread
     monkeypatch.setattr(float_pass, "_BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(float_pass, "_NORMS_BYTES", 1 << 20)
     monkeypatch.setattr(candidates, "_VALUES_TAKEN", 1 << 16)
     monkeypatch.setattr(candidates, "_VALUES_AT_ONCE", 1 << 14)
     _, features = close_calls()

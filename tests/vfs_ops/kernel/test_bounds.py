@@ -171,7 +171,7 @@ def cut(patch: pytest.MonkeyPatch, way: str) -> None:
     if way.startswith("torch"):
         patch.setattr(float_pass, "loop_registers", lambda *_: None)
     patch.setattr(batches, "_NARROW_COLUMNS", 0)
-    patch.setattr(batches, "_FEW_WINDOWS", 16 if way.endswith("windows") else 0)
+    patch.setattr(batches, "FEW_WINDOWS", 16 if way.endswith("windows") else 0)
     if way.endswith("rows"):
         patch.setattr(batches, "COLUMNS_AT_ONCE", 1)  # each query's products alone
         patch.setattr(compact_pass, "_SIDEWAYS_COLUMNS", 1)

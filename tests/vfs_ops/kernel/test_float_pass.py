@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from kernel_cases import block_of
 
+from vfs_ops.kernel import float_pass
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.blocks import Scratch
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.float_pass import float_errors, float_scores, rounding_of_factors
 from vfs_ops.kernel.scoring import all_scores
+from vfs_ops.kernel.windows import WindowNorms
 
 
 def errors_of(features: np.ndarray, patterns: list[Pattern]) -> list[tuple[float, float]]:
@@ -23,6 +26,36 @@ def errors_of(features: np.ndarray, patterns: list[Pattern]) -> list[tuple[float
             difference = np.abs(fast[number].permute(2, 0, 1).numpy() - exact).max()
             largest[query] = max(largest[query], difference)
     return list(zip(largest.tolist(), bounds.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("way", ["compiled", "torch"])
+def test_masks_by_the_dozen_take_no_more_than_is_promised(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_BLOCK_BYTES", "_NORMS_BYTES"):
+        monkeypatch.setattr(float_pass, name, 1 << 18)
+    if way == "torch":
+        monkeypatch.setattr(float_pass, "loop_registers", lambda *_: None)
+    held: list[WindowNorms] = []
+
+    class Watched(WindowNorms):
+        def __init__(self, batch: Batch, norms: torch.Tensor) -> None:
+            super().__init__(batch, norms)
+            held[:] = [self]
+
+    monkeypatch.setattr(float_pass, "WindowNorms", Watched)
+    rng, scratch, taken, most = np.random.default_rng(0), Scratch(), 0, 0
+    masks = rng.random((40, 3, 3)).astype(np.float32) + 0.1
+    features = rng.standard_normal((400, 7, 7, 32)).astype(np.float16)
+    patterns = [Pattern.of(mask, features[0, :3, :3]) for mask in masks]
+    batch, block = Batch.of(patterns, (7, 7)), block_of(features, "stored")
+    for _ in float_scores(batch, block.features, block.norms, np.arange(400), scratch):
+        known = [*held[0]._sums._known.values(), *held[0]._known.values()]
+        norms = sum(tensor.nbytes for tensor in known)
+        taken = max(taken, scratch.nbytes + held[0]._sums._values.nbytes + norms)
+        most = max(most, norms)
+    assert taken <= float_pass.float_pass_bytes((7, 7), 32, len(patterns)) < 16 * taken
+    assert way == "torch" or most <= 1 << 18
 
 
 def test_the_bound_holds_where_sums_round_the_worst() -> None:
