@@ -16,7 +16,7 @@ FEW_PHOTOS = """
 get_ipython().reset(new_session=True)
 import flows.demo_photos
 flows.demo_photos.PHOTOS = ("astronaut.png", "motorcycle_left.png")
-flows.demo_photos.SCALES = (1.0, 0.65)
+flows.demo_photos.SCALES = (0.7,)
 """
 """A cell before the first: nothing is left of the notebook before, and the demo has few tiles."""
 

@@ -10,6 +10,7 @@ from scipy.stats import kendalltau, spearmanr
 from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import MismatchError, QueryError
 from vfs_ops.scans.comparison import Comparison, compare
+from vfs_ops.scans.plan import DEFAULT_THREADS
 from vfs_ops.scans.queries import Query, query_again, query_from_image, query_from_row
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search
@@ -47,7 +48,11 @@ def test_what_each_cache_took_is_told(caches: list[Cache], queries: list[Query])
     comparison = compare(queries, named, k=8)
     for name, cache in named.items():
         took, hits = comparison.provenance[name], comparison.hits[name][0].provenance
-        assert (took.cache, took.complete, took.executor) == (cache.id, True, "2 threads")
+        assert (took.cache, took.complete, took.executor) == (
+            cache.id,
+            True,
+            f"{DEFAULT_THREADS} threads",
+        )
         assert (took.images_searched, took.shards_read) == (120, 8)  # for the hits, and for ranks
         assert took.bytes_read > 2 * cache.feature_bytes
         assert took.seconds > hits.seconds

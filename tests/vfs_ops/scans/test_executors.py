@@ -32,7 +32,9 @@ BOXES = [[(16.0, 12.0, 48.0, 36.0)], [(0.0, 0.0, 20.0, 20.0)], None]
 
 
 @pytest.fixture(scope="module")
-def processes(request: pytest.FixtureRequest) -> Iterator[Client]:
+def processes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
     """Return a client of two worker processes, which find the S3 server, if any, as we do."""
     names = [name for item in request.session.items for name in item.name.split("[")[-1:]]
     s3 = any(name.startswith("s3-") for name in names)
@@ -44,6 +46,7 @@ def processes(request: pytest.FixtureRequest) -> Iterator[Client]:
             processes=True,
             dashboard_address="127.0.0.1:0",
             env=found,
+            local_directory=str(tmp_path_factory.mktemp("dask")),
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
@@ -155,7 +158,7 @@ def test_workers_that_cannot_see_the_cache_are_refused(cache: Cache, processes: 
 
 def test_an_active_client_is_used(cache: Cache, processes: Client) -> None:
     query = query_from_row(cache, 3)
-    assert search(cache, query).provenance.executor == "2 threads"
+    assert search(cache, query).provenance.executor == f"{DEFAULT_THREADS} threads"
     with processes.as_current():
         hits = search(cache, query)
         assert hits.provenance.executor == f"cluster {processes.scheduler.address}"

@@ -52,7 +52,7 @@ def _compact_is_used() -> Iterator[None]:
         yield
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data(), maps=features())
 def test_hits_depend_on_values_alone(data: st.DataObject, maps: np.ndarray) -> None:
     images, rows, columns, channels = maps.shape

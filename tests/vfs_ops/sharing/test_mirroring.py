@@ -123,12 +123,11 @@ def break_off(monkeypatch: pytest.MonkeyPatch, target: Workspace, after: int) ->
 
 
 def test_a_mirror_that_stops_shows_nothing_and_goes_on(
-    cache: Cache, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Workspace.at(str(tmp_path / "whole"))
-    objects = mirror_cache(cache.workspace, whole, cache.id).copied_objects
+    objects = mirror_cache(cache.workspace, Workspace.in_memory(), cache.id).copied_objects
     for after in range(objects):
-        target = Workspace.at(str(tmp_path / str(after)))
+        target = Workspace.in_memory()
         with monkeypatch.context() as patch:
             break_off(patch, target, after)
             with pytest.raises(StorageFullError):

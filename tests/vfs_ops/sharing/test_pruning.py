@@ -257,13 +257,13 @@ def test_a_build_that_begins_in_the_last_moment_finds_a_cache_to_finish(
 
 
 def test_a_prune_that_is_killed_leaves_nothing_broken(
-    caches: list[Cache], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    caches: list[Cache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = caches
     objects = len(one.workspace.walk(cache_key(one.id)))
     remove: Callable[..., None] = Workspace.delete_objects
     for after in range(objects):
-        space = Workspace.at(str(tmp_path / str(after)))
+        space = Workspace.in_memory()
         mirror_cache(one.workspace, space, one.id)
         found = find(space).unused
         left = [after]
