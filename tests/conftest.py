@@ -1,21 +1,18 @@
 """Fixtures that several test modules share."""
 
-import functools
 import os
 import secrets
 import shutil
 import signal
 
-import botocore.session
 import fsspec
 import pytest
 import torch
-from botocore.loaders import create_loader
 from certificates import fsspec_options, localhost_contexts
 from hypothesis import HealthCheck, settings
 from makers import cut_small, make_extractor, write_photos
 from proxy import running_proxy
-from s3_server import environment, forget_file_systems, starting_s3
+from s3_server import environment, forget_file_systems, hasty_libraries, starting_s3
 
 from vfs_ops.builds import builder
 from vfs_ops.caches.cache import open_cache
@@ -87,9 +84,7 @@ def _start_early(request):
 @pytest.fixture(scope="session")
 def s3_server(_starting_s3):
     """Return a running S3 server: Ceph where it is installed, else moto."""
-    with pytest.MonkeyPatch.context() as patch:
-        # AWS's library reads 2 MB of what services there are for each client: here once
-        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
+    with hasty_libraries():
         yield _starting_s3()
 
 

@@ -4,11 +4,14 @@ Ceph where it is installed (and where ``VFS_TESTS_REQUIRE`` names it), else moto
 it takes any secret for right.
 """
 
+import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import secrets
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -94,6 +97,27 @@ def running_moto():
         yield S3Server("moto", "http://{}:{}".format(*server.get_host_and_port()))
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def hasty_libraries():
+    """Spare what takes time and proves nothing.
+
+    AWS's library reads 2 MB of what services there are for each client: here once. s3fs pauses for
+    0.1 s after a failure, the last one too, beside the pauses that are ours.
+    """
+    import botocore.session
+    import s3fs.core
+
+    async def sleep(seconds):
+        await asyncio.sleep(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        load = functools.cache(botocore.session.create_loader)
+        patch.setattr(botocore.session, "create_loader", load)
+        hasty = SimpleNamespace(**{**vars(asyncio), "sleep": sleep})
+        patch.setattr(s3fs.core, "asyncio", hasty)
+        yield
 
 
 @contextlib.contextmanager

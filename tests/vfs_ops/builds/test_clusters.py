@@ -134,7 +134,7 @@ def test_a_scheduler_needs_nothing_of_ours(dataset, tmp_path):
         running_worker(tmp_path),
         open_cluster(address) as client,
     ):
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=300)
         shards = []
         caches = build(dataset, make_extractor(), client=client, on_shard=shards.append)
         assert len(shards) == 8
@@ -147,7 +147,7 @@ def test_a_worker_without_our_packages_is_an_error_in_one_line(tmp_path):
         running_worker(tmp_path, bare=True),
         Client(address) as waiting,
     ):
-        waiting.wait_for_workers(1, timeout=60)
+        waiting.wait_for_workers(1, timeout=300)
         with (
             pytest.raises(ClusterError, match="lacks visual-feature-search; install") as caught,
             open_cluster(address),
@@ -171,7 +171,7 @@ def test_a_scheduler_that_is_killed_is_an_error_and_the_next_run_goes_on(
 ):
     process, address = scheduler
     with open_cluster(address) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=300)
         uri = dataset.rows([33], ["uri"])["uri"][0].as_py()
         marks = tmp_path / "marks"
         marks.mkdir()
@@ -215,5 +215,5 @@ def test_an_encrypted_cluster_is_reached_by_the_configuration_of_dask(tmp_path, 
         clusters.open_cluster(address) as client,
     ):
         assert address.startswith("tls://")
-        client.wait_for_workers(1)
+        client.wait_for_workers(1, timeout=300)
         assert client.submit(sum, [1, 2]).result() == 3

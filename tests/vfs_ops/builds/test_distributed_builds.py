@@ -30,9 +30,16 @@ pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 @pytest.fixture(scope="module")
-def client():
+def _opened():
     with open_cluster("local", workers=2, threads=1) as opened:
         yield opened
+
+
+@pytest.fixture
+def client(_opened):
+    """Return the client of two workers, which are there again if a test before killed one."""
+    _opened.wait_for_workers(2, timeout=300)
+    return _opened
 
 
 @pytest.fixture

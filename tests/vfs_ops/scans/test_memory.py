@@ -44,7 +44,7 @@ some = [("label", "==", "label 3")]
 # what only the first search loads
 search(small, queries=queries(small, 20), k=20, threads=threads)
 found = []
-for count, where in ((20, None), (2, some), (200, None)):
+for count, where in ((20, None), (2, some), (80, None)):
     asked = queries(large, count)
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
