@@ -21,7 +21,9 @@ less than 7 roundings more, together ε = γₙ₊₇.
 Nothing overflows: stored cells are zero or have 2⁻¹⁰⁰ ≤ |s|² < 2¹²⁸ (`vfs_ops.caches.values`), and
 u is at most 1. Whatever underflows is off by less than 2⁻¹²⁶ (even where torch is told to flush
 subnormals to zero), at most twice for each product; where the denominator is not zero it is at
-least 2⁻⁵⁰ times the smallest weight. So (products)·2⁻⁷⁵ / (smallest weight) is added to ε.
+least 2⁻⁵⁰ times the smallest weight. So (products)·2⁻⁷⁵ / (smallest weight) is added to ε. That is
+above 1 for weights below 2⁻⁷⁵, and only these lead to an inverse that float32 cannot hold, for
+which its largest number is taken: it makes a score smaller, and no score is above 1.
 
 Torch may be told to round the factors of float32 products to bfloat16
 (``torch.set_float32_matmul_precision("medium")``). Then each factor is off by at most 2⁻⁸ of

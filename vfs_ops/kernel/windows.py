@@ -6,9 +6,13 @@ long contiguous rows.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
 from vfs_ops.kernel.batches import Batch, Group
+
+_LARGEST: Final = torch.finfo(torch.float32).max
 
 
 class WindowSums:
@@ -46,7 +50,7 @@ class WindowSums:
 
 
 class WindowNorms:
-    """1 / √Σ m²|s|² of every window of some rows."""
+    """1 / √Σ m²|s|² of every window of some rows, or float32's largest number if that is less."""
 
     def __init__(self, batch: Batch, norms: torch.Tensor) -> None:
         """`norms` are squared norms of cells in float64, shape (y, x, row)."""
@@ -54,9 +58,10 @@ class WindowNorms:
         self._known: dict[int, torch.Tensor] = {}
 
     def divide(self, group: Group, sums: torch.Tensor) -> torch.Tensor:
-        """Turn sums of products into scores, in place; 0 where a window's norm is 0.
+        """Turn sums of products into scores, in place.
 
-        `sums` has shape (query, offset y, offset x, row).
+        `sums` has shape (query, offset y, offset x, row). Where a window's norm is 0, so are the
+        sum and the score.
         """
         if len(set(group.masks)) == 1:
             return sums.mul_(self._inverse(group, group.masks[0]))
@@ -74,8 +79,7 @@ class WindowNorms:
 
     def _inverse(self, group: Group, mask: int) -> torch.Tensor:
         if mask not in self._known:
-            squared = self._sums.of(group, mask)
-            inverse = squared.rsqrt().masked_fill_(squared == 0, 0)
+            inverse = self._sums.of(group, mask).rsqrt().clamp_(max=_LARGEST)
             self._known[mask] = inverse.to(torch.float32)
         return self._known[mask]
 

@@ -217,6 +217,22 @@ def test_the_bounds_hold_where_each_sum_rounds_the_same_way() -> None:
                 assert ((high >= 1) & (high < 1 + 1e-4)).all(), way
 
 
+def test_the_bounds_hold_where_products_underflow() -> None:
+    """All that has a norm lies under a weight so small that its products are subnormal."""
+    rng = np.random.default_rng(0)
+    query, features = rng.random((1, 2, 16)), rng.random((8, 1, 2, 16)) * 2.0**-50
+    query[:, 0], features[:, :, 0] = 0, 0
+    weights = np.array([[1, 1e-25]], np.float32)
+    features, pattern = features.astype(np.float32), Pattern.of(weights, query)
+    exact = oracle(weights, query, features)
+    for way, proposed in PASSES.items():
+        with pytest.MonkeyPatch.context() as patch:
+            cut(patch, way)
+            for _, rows, low, high in proposed(Batch.of([pattern], (1, 2)), features):
+                assert (low <= exact[rows]).all(), way
+                assert (exact[rows] <= high).all(), way
+
+
 @pytest.mark.skipif(registers() is None, reason="this processor does not convert float16")
 def test_the_compiled_loop_takes_what_the_property_draws() -> None:
     batch = Batch.of([Pattern.of(np.ones((1, 1), np.float32), np.ones((1, 1, 48)))], (4, 4))
