@@ -1,7 +1,9 @@
 """What one product of all cells with some columns takes, in each form that was tried.
 
 ``python -m benchmarks.products`` prints milliseconds for 10,000 × 7×7×512, in blocks of 100
-images, the median of five; the first column is a pass that only reads the float16 values.
+images, the median of five; the first column is a pass that only reads the float16 values. A second
+table says what the two passes that are used take, which add these products up per window: see
+`benchmarks.passes`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks import passes
 from benchmarks.pairs import report
 
 CELLS, CHANNELS, BLOCK = 49, 512, 100
@@ -73,17 +76,20 @@ def _milliseconds(run: Callable[[], object], images: int) -> float:
 
 
 def main() -> None:
-    """Read the command line and print a table."""
+    """Read the command line and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2_000, help="timed, and scaled to 10,000")
+    parser.add_argument("--searched", type=int, default=FULL, help="by the passes, not scaled")
     given = parser.parse_args()
-    rows = []
+    products, used = [], []
     before = torch.get_num_threads()
-    for threads in (1, before):
+    for threads in sorted({1, before}):
         torch.set_num_threads(threads)
         with torch.inference_mode():
-            rows += [measure(given.images, columns) for columns in (9, 18, 900)]
-    report(rows, None)
+            products += [measure(given.images, columns) for columns in (9, 18, 900)]
+        used += passes.measure(given.searched)
+    report(products, None)
+    report(used, None)
 
 
 if __name__ == "__main__":
