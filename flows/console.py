@@ -144,6 +144,18 @@ class _Lines:
         say(line)
 
 
+def shortened(value: object, width: int = 60) -> str:
+    """Return text for a cell of a table; what is longer ends with an ellipsis.
+
+    Examples
+    --------
+    >>> shortened("interpretability", 8)
+    'interpr…'
+    """
+    text = printable(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def printable(value: object) -> str:
     """Return text that cannot move the cursor or recolour the terminal."""
     text = f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -13,13 +13,13 @@ from flows.commands.options import json_option
 from flows.console import (
     printable,
     say,
+    shortened,
     size,
     write_json,
     write_table,
 )
 from vfs_ops.store.workspace import Workspace
 
-_CELL_WIDTH: Final = 60
 _UNSAID: Final = ("", None)
 
 
@@ -114,8 +114,7 @@ def _is_size(fact: object) -> TypeGuard[float]:
 
 def _cell(fact: object) -> str:
     """Write a fact of an entry, which may be any JSON, for a table."""
-    text = "?" if fact is None else printable(fact)
-    return text if len(text) <= _CELL_WIDTH else text[: _CELL_WIDTH - 1] + "…"
+    return "?" if fact is None else shortened(fact)
 
 
 def _details(workspace: Workspace, entry: Entry) -> dict[str, Any]:

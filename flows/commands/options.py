@@ -15,7 +15,7 @@ from vfs_ops.sizes import parse_size
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT_WORKSPACE: Final = "vfs-workspace"
-FIGURE_SUFFIXES: Final = (".png", ".svg", ".pdf", ".jpg")
+FIGURE_SUFFIXES: Final = (".png", ".svg", ".pdf", ".jpg", ".jpeg")
 
 
 class LocalPath(click.Path):

@@ -75,6 +75,7 @@ def search(
     """
     if (image is None) == (row is None):
         raise QueryError("give the query as either --image FILE or --row NUMBER")
+    filters = [parse_condition(text) for text in where] or None
     opened = catalog.open_cache(workspace, cache)
     region = {
         "mask": None if mask is None else _read_mask(mask),
@@ -89,7 +90,7 @@ def search(
             opened,
             query,
             k,
-            where=[parse_condition(text) for text in where] or None,
+            where=filters,
             unique_by=unique_by,
             exclude_query_image=not include_query_image,
             threads=threads,
@@ -164,19 +165,20 @@ def _make_query(
 
     if row is not None:
         return query_from_row(cache, row, **region)
+    from vfs_ops.images.local_files import open_file
+
+    data, _ = open_file(str(image))  # what is no image is refused before the model is loaded
     with doing(f"loading {cache.spec.extractor.model}"):
         from vfs_ops.caches.recipes import load_extractor
 
         extractor = load_extractor(cache, checkpoint=checkpoint)
-    return query_from_image(extractor, str(image), **region)
+    return query_from_image(extractor, data, **region)
 
 
 def _read_mask(path: str) -> Any:
-    from vfs_ops.images.decoding import decode_image
-    from vfs_ops.store.locations import Folder
+    from vfs_ops.images.local_files import open_file
 
-    file = Path(path)
-    return decode_image(Folder.at(str(file.parent)).read(file.name)).convert("L")
+    return open_file(path)[1].convert("L")
 
 
 def _numbers(option: str, text: str, count: int) -> tuple[float, ...]:

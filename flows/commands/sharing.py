@@ -13,7 +13,7 @@ from catalog.about import About, Licences, Status
 from catalog.entries import EntryType
 from flows.commands.options import json_option, kind_option, track_option
 from flows.commands.search import parse_condition
-from flows.console import counted, printable, say, size, write_json, write_table
+from flows.console import counted, say, shortened, size, write_json, write_table
 from flows.console_watcher import console_watcher
 from flows.jobs.publishing import PublishJob
 from flows.running import run
@@ -52,7 +52,7 @@ def find(
     if as_json:
         write_json(rows)
         return
-    shown = [{name: printable(row[name] or "")[:60] for name in _SHOWN} for row in rows]
+    shown = [{name: shortened(row[name] or "") for name in _SHOWN} for row in rows]
     if also:
         shown = [
             {**cells, "workspace": row["workspace"]}

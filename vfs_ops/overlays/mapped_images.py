@@ -15,7 +15,7 @@ from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import MismatchError, NotFoundError, QueryError
 from vfs_ops.images.decoding import decode_image, decode_pixels
 from vfs_ops.images.geometry import Frame
-from vfs_ops.store.failures import storage_errors
+from vfs_ops.images.local_files import open_file
 
 if TYPE_CHECKING:
     from vfs_ops.models.extract import FeatureExtractor
@@ -110,11 +110,7 @@ def open_image(image: ImageLike) -> Image.Image:
         If there is no such file.
     """
     if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        if not path.is_file():
-            raise NotFoundError(f"there is no image file {path}; check the path")
-        with storage_errors(f"image {path}"):
-            image = path.read_bytes()
+        return open_file(image)[1]
     return decode_image(image) if isinstance(image, bytes) else decode_pixels(image)
 
 

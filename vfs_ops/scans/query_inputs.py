@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfs_ops.errors import NotFoundError, QueryError
+from vfs_ops.errors import QueryError
 from vfs_ops.images.decoding import content_digest, decode_image, decode_pixels, pixel_digest
 from vfs_ops.images.geometry import Frame, PixelMask, shown_box, visible_share
-from vfs_ops.store.failures import storage_errors
+from vfs_ops.images.local_files import open_file
 
 if TYPE_CHECKING:
     from vfs_ops.models.extract import FeatureExtractor
@@ -38,11 +38,8 @@ def opened(image: str | Path | bytes | Image.Image | NDArray[Any]) -> tuple[Imag
         If it cannot be decoded.
     """
     if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        if not path.is_file():
-            raise NotFoundError(f"there is no image file {path}; check the path")
-        with storage_errors(f"image {path}"):
-            image = path.read_bytes()
+        data, decoded = open_file(image)
+        return decoded, content_digest(data)
     if isinstance(image, bytes):
         return decode_image(image), content_digest(image)
     decoded = decode_pixels(image)

@@ -12,9 +12,9 @@ from typing import Any, Final
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfs_ops.errors import InputError, NotFoundError
+from vfs_ops.errors import InputError
 from vfs_ops.images.decoding import decode_image, decode_pixels
-from vfs_ops.store.failures import storage_errors
+from vfs_ops.images.local_files import open_file
 
 Given = str | Path | bytes | Image.Image | NDArray[Any]
 ImageLike = Given | Callable[[], Given]
@@ -97,11 +97,7 @@ def as_jpeg(image: Image.Image, side: int) -> bytes:
 
 def _decoded(given: Given) -> tuple[Given, Image.Image]:
     if isinstance(given, str | Path):
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise NotFoundError(f"there is no image file {path}; check the path")
-        with storage_errors(f"image {path}"):
-            given = path.read_bytes()
+        return open_file(given)
     if isinstance(given, bytes):
         return given, decode_image(given)
     return given, decode_pixels(given)
