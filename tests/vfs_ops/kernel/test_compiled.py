@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from vfs_ops.kernel import compiled
 from vfs_ops.kernel.batches import Batch
 from vfs_ops.kernel.compiled import Registers, add_up, registers, scratch_values
 from vfs_ops.kernel.exact import Pattern
@@ -49,7 +52,9 @@ def test_sums_of_all_windows(held: Registers, dtype: type, images: int) -> None:
     if held.lanes > registers().lanes:
         pytest.skip("this processor has shorter registers")
     rng = np.random.default_rng(images)
-    features = rng.standard_normal((images + 2, 4, 5, 48)).astype(dtype)
+    memory = np.full((images + 4, 4, 5, 48), np.nan, dtype)  # what is beside it may not be read
+    features = memory[1:-1]
+    features[:] = rng.standard_normal(features.shape)
     features[0, 0, 0, 0] = 2.0**-24  # below float16's normal range
     rows = rng.permutation(images + 2)[:images]
     patterns = queries(rng, 48)
@@ -60,10 +65,12 @@ def test_sums_of_all_windows(held: Registers, dtype: type, images: int) -> None:
             fenced(scratch_values(taps, held)),
             fenced(taps.sums, images),
         )
-        add_up(features, rows, taps, held, scratch, sums)
-        for memory in (about_scratch, about_sums):
-            assert np.isnan(memory[:FENCE]).all()
-            assert np.isnan(memory[-FENCE:]).all()
+        columns, _ = fenced(*taps.columns.shape)
+        columns[:] = taps.columns
+        add_up(features, rows, replace(taps, columns=columns), held, scratch, sums)
+        for written in (about_scratch, about_sums):
+            assert np.isnan(written[:FENCE]).all()
+            assert np.isnan(written[-FENCE:]).all()
         start = 0
         for number in np.concatenate([group.queries for group in groups]):
             expected = sums_of_windows(patterns[number], features[rows])
@@ -72,6 +79,22 @@ def test_sums_of_all_windows(held: Registers, dtype: type, images: int) -> None:
             found += 1
         assert start == taps.sums
     assert found == len(patterns)
+
+
+@pytest.mark.parametrize(
+    ("features", "held"),
+    [
+        ({"f16c", "fma", "avx512f"}, Registers(16, 4)),
+        ({"f16c", "fma", "avx2"}, Registers(8, 2)),
+        ({"avx", "fma"}, None),
+        ({"neon", "fullfp16"}, None),
+    ],
+)
+def test_processors_without_an_instruction_do_without_the_loop(
+    features: set[str], held: Registers | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "has", features.__contains__)
+    assert registers.__wrapped__() == held
 
 
 def test_only_products_that_a_window_needs_are_computed() -> None:
