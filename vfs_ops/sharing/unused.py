@@ -30,8 +30,8 @@ _TREES: Final[Mapping[Kind, str]] = {
     "staging": "staging",
     "claim": "claims",
 }
-_OTHERS: Final = ("catalog",)
-"""Top folders that are never looked into."""
+_OURS: Final = (*_TREES.values(), "catalog")
+"""Top folders. The catalog's is looked into for the files of killed writes alone."""
 
 _STAGING: Final = re.compile(r"[0-9a-f]{32}")
 _NUMBER: Final = r"[0-9]{5,}"
@@ -155,7 +155,7 @@ def find_unused(
         *(
             _unused("temporary", stat.path, [stat], "left by a write that was killed")
             for stat in workspace.abandoned()
-            if not rules.too_young([stat])
+            if stat.path.partition("/")[0] in _OURS and not rules.too_young([stat])
         ),
     ]
     return Findings(tuple(found), tuple(unknown))
@@ -262,7 +262,7 @@ def _elsewhere(workspace: Workspace) -> Iterator[FileStat]:
     """Yield the files outside of the top folders."""
     root = Folder(workspace.url)  # their names may be none that a workspace would give
     for name in workspace.names(""):
-        if name not in _TREES.values() and name not in _OTHERS:
+        if name not in _OURS:
             yield from root.walk(name)
             if root.filesystem.isfile(root.path_of(name)):
                 yield root.stat(name)

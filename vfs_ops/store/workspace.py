@@ -156,13 +156,14 @@ class Workspace(Folder):
         persistently(self.url, remove)
 
     def abandoned(self) -> list[FileStat]:
-        """List the files that killed writes left; only local workspaces have any."""
+        """List the files that killed writes left beside objects; only local workspaces have any."""
         if self.protocol != "file":
             return []
+        places = ((stat, stat.path.rpartition("/")) for stat in Folder(self.url).walk())
         return [
             stat
-            for stat in Folder(self.url).walk()
-            if local_writes.TEMPORARY.fullmatch(stat.path.rpartition("/")[2])
+            for stat, (folder, _, name) in places
+            if local_writes.TEMPORARY.fullmatch(name) and self._may_hold_objects(folder)
         ]
 
     def delete_abandoned(self, path: str) -> None:
@@ -215,6 +216,13 @@ class Workspace(Folder):
     def _memory_lock(self) -> contextlib.AbstractContextManager[Any]:
         """Guard fsspec's memory, which looks first and then writes, lists or deletes."""
         return _MEMORY_LOCK if self.protocol == "memory" else contextlib.nullcontext()
+
+    def _may_hold_objects(self, folder: str) -> bool:
+        try:
+            self.path_of(folder)
+        except InvalidNameError:
+            return False
+        return True
 
     def _check_writable(self) -> None:
         if not self.writable:

@@ -153,9 +153,14 @@ def test_files_of_killed_writes_go(tmp_path: Any) -> None:
     left.write_bytes(b"123")
     (tmp_path / ".hidden").write_bytes(b"my own")
     (tmp_path / "catalog" / f".own.{'A' * 16}").write_bytes(b"my own")
+    own = [tmp_path / folder / f".own.{'a' * 16}" for folder in ("notes", "catalog/My notes")]
+    for path in own:
+        path.parent.mkdir()
+        path.write_bytes(b"my own")
     assert find_unused(space, []).unused == ()
     before = time.time() - 90_000
-    os.utime(left, (before, before))
+    for path in (left, *own):
+        os.utime(path, (before, before))
     (found,) = find_unused(space, []).unused
     assert (found.kind, found.key, found.bytes) == ("temporary", f"catalog/{left.name}", 3)
     prune(space, [found], list)
