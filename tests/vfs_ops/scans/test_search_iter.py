@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import inspect
 import threading
-from typing import Any
+from typing import Any, get_overloads
 
 import pytest
 import torch
@@ -71,6 +72,18 @@ def test_an_interrupt_by_the_progress_callback_stops_the_search(cache: Cache, qu
     with pytest.raises(KeyboardInterrupt):
         search(cache, query, progress=stop)
     assert our_threads() == []
+
+
+def test_every_form_of_search_takes_the_same_options() -> None:
+    def options(function: Any) -> dict[str, Any]:
+        named = inspect.signature(function).parameters.values()
+        return {one.name: one.annotation for one in named if one.kind is one.KEYWORD_ONLY}
+
+    every = options(search)
+    assert options(search_iter) == {name: every[name] for name in every if name != "progress"}
+    one, many = map(options, get_overloads(search))
+    assert one == {name: every[name] for name in every if name != "queries"}
+    assert many == every | {"queries": "Sequence[Query]"}
 
 
 def test_torch_keeps_its_threads(cache: Cache, query: Query) -> None:
