@@ -9,7 +9,6 @@ import pytest
 
 from vfs_ops.builds import allocation
 from vfs_ops.builds.allocation import KEEPING, freed_memory_kept
-from vfs_ops.builds.clusters import open_cluster
 
 BYTES = 48 << 20
 PAGES = BYTES // resource.getpagesize()
@@ -51,20 +50,3 @@ def test_what_the_environment_settled_stays():
     environment = {**os.environ, **KEEPING, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment["PYTHONPATH"] += os.pathsep + os.path.dirname(__file__)
     subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, env=environment)
-
-
-@needs_glibc
-def test_workers_keep_what_they_free_and_this_process_is_left_alone():
-    os.environ.pop("__DASK_PARENT_PID", None)
-    before = dict(os.environ)
-    with open_cluster("local", workers=1, threads=1) as client:
-        [settled] = client.run(_settled).values()
-        assert settled == dict(KEEPING)
-    os.environ.pop("__DASK_PARENT_PID", None)  # a note that Dask leaves for itself
-    assert dict(os.environ) == before
-
-
-def _settled() -> dict[str, str]:
-    with open("/proc/self/environ") as began:  # as the process began, before Python changed it
-        pairs = [pair.partition("=") for pair in began.read().split("\0")]
-    return {name: value for name, _, value in pairs if name in KEEPING}

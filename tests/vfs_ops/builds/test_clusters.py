@@ -16,7 +16,8 @@ from distributed import Client
 from makers import make_extractor, stored_bytes
 from saboteurs import Saboteur
 
-from vfs_ops.builds import clusters
+from vfs_ops.builds import allocation, clusters
+from vfs_ops.builds.allocation import KEEPING
 from vfs_ops.builds.builder import build, plan_build
 from vfs_ops.builds.clusters import local_layout, open_cluster
 from vfs_ops.builds.distribution import threads_here
@@ -86,15 +87,28 @@ def test_a_scheduler_that_goes_as_it_is_asked_is_lost(monkeypatch):
 
 
 def test_a_local_cluster_computes_with_its_threads_and_leaves_nothing(monkeypatch, tmp_path):
+    """Its workers keep what they free, and this process is left alone."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of this process, not of the workers
+    os.environ.pop("__DASK_PARENT_PID", None)
+    before = dict(os.environ)
     with open_cluster("local", workers=1, threads=2) as client:
         assert set(client.run(threads_here).values()) == {2}
+        if allocation._glibc() is not None:
+            assert list(client.run(_settled).values()) == [dict(KEEPING)]
         [pid] = client.run(os.getpid).values()
         assert list(tmp_path.iterdir())
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+    os.environ.pop("__DASK_PARENT_PID", None)  # a note that Dask leaves for itself
+    assert dict(os.environ) == before
+
+
+def _settled():
+    with open("/proc/self/environ") as began:  # as the process began, before Python changed it
+        pairs = [pair.partition("=") for pair in began.read().split("\0")]
+    return {name: value for name, _, value in pairs if name in KEEPING}
 
 
 def _told(**packages):
