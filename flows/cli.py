@@ -119,7 +119,10 @@ def _run(arguments: Sequence[str]) -> int:
         outcome: Any = cli.main(from_user, prog_name="vfs", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except click.ClickException as error:
-        error.show()
+        if from_user:
+            say(f"error: {_what_is_wrong(error)}")
+        else:  # the help, for who gave nothing
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return interruption.CODE
@@ -135,6 +138,16 @@ def _run(arguments: Sequence[str]) -> int:
         if interruption.was_heard():  # what a library raises while it is ended
             return interruption.CODE
         raise
+
+
+def _what_is_wrong(error: click.ClickException) -> str:
+    """Return in one line what click has to say of the arguments."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, click.NoSuchOption) and error.option_name in ("-w", "--workspace"):
+        return f"{text}: it stands before the command, as in `vfs -w FOLDER ls`"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    program = "vfs" if context is None else context.command_path
+    return f"{text}; `{program} --help` says what is expected"
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

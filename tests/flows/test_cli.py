@@ -217,6 +217,8 @@ def test_verify_finds_what_is_damaged(vfs, built):
         (2, ["build", "photos", "--model", "efficientnet-lite0", "--layer", "classifier"]),
         (2, ["layers", "efficientnet-lite0", "--checkpoint", "photos/even/0000.png"]),
         (2, ["frobnicate"]),
+        (2, ["ls", "plates"]),
+        (2, ["search", CACHE, "--row", "many"]),
         (2, ["-w", "ftp://x", "ls"]),
     ],
 )
@@ -228,14 +230,21 @@ def test_bad_input_is_one_line_and_an_exit_code(vfs, built, code, arguments):
     assert out == ""
     assert "Traceback" not in err
     assert "secret" not in err
-    if arguments[0] != "frobnicate":
-        *before_it, line = err.strip().splitlines()
-        assert before_it in (
-            [],
-            ["untracked: no Prefect server is configured (--track starts one)"],
-        )
-        assert line.startswith("error: ")
+    *before_it, line = err.strip().splitlines()
+    assert before_it in (
+        [],
+        ["untracked: no Prefect server is configured (--track starts one)"],
+    )
+    assert line.startswith("error: ")
     assert built.walk() == before
+
+
+def test_where_the_workspace_is_given_is_told(vfs):
+    code, _, err = vfs("ls", "-w", "elsewhere")
+    assert code == 2
+    assert err == (
+        "error: No such option '-w': it stands before the command, as in `vfs -w FOLDER ls`\n"
+    )
 
 
 def test_a_traceback_is_shown_when_asked_for(vfs, monkeypatch):
