@@ -50,8 +50,9 @@ class LocalCopies:
     by the shard's receipt whenever it is read, as the store's own bytes are; one that fails is
     thrown away and read from the store again. Files appear whole, by renaming, and a lock on the
     folder is held while room is made, so that processes may share it and its limit. A file's time
-    of change is the time of its last use. A folder that is full or read-only ends no search: what
-    it has is used, and a `CopiesNotKeptWarning` says once that it keeps nothing more.
+    of change is the time of its last use. A folder that is full or read-only, or holds what this
+    user may not read, ends no search: what it has is used, and a `CopiesNotKeptWarning` says once
+    that it keeps nothing more.
     """
 
     store: ShardStore
@@ -77,7 +78,7 @@ class LocalCopies:
     ) -> ShardArrays:
         """Read a shard from its copy, or from the store; whole shards are then kept."""
         scratch = Scratch() if scratch is None else scratch
-        found = self._read_copy(receipt, scratch)
+        found = self._copy_of(receipt, scratch)
         if found is not None:
             return found
         if wanted is not None:
@@ -95,10 +96,18 @@ class LocalCopies:
 
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:
         """Read the feature maps of some rows, from the copy if there is one."""
-        found = self._read_copy(receipt, Scratch())
+        found = self._copy_of(receipt, Scratch())
         if found is not None:
             return found.features[wanted]
         return self.store.read_features(receipt, wanted)
+
+    def _copy_of(self, receipt: Receipt, scratch: Scratch) -> ShardArrays | None:
+        """Read the copy, if there is one, and if it may be read: it may be somebody else's."""
+        try:
+            return self._read_copy(receipt, scratch)
+        except StorageError as error:
+            self._tell(error)
+            return None
 
     def _path(self, receipt: Receipt) -> Path:
         return Path(self.directory, f"{self.store.plan.cache}-{receipt.shard:05d}{_SUFFIX}")

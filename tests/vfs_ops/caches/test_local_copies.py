@@ -151,6 +151,22 @@ def test_a_folder_that_takes_nothing_ends_no_search(
     np.testing.assert_array_equal(search(local, query, 20).image, expected.image)
 
 
+def test_a_copy_that_cannot_be_read_ends_no_search(
+    cache: Cache, tmp_path: Path, fetched: list[int]
+) -> None:
+    query = query_from_row(cache, 7)
+    local = cache.cached_locally(tmp_path / "copies")
+    expected = search(local, query, 20)
+    first = copies(tmp_path / "copies")[0]
+    first.unlink()
+    first.mkdir()  # which root cannot read either
+    fetched.clear()
+    with pytest.warns(CopiesNotKeptWarning, match=r"copies keeps no copies"):
+        found = search(local, query, 20)
+    assert fetched == [0]
+    np.testing.assert_array_equal(found.score, expected.score)
+
+
 def test_a_few_rows_are_read_in_ranges_and_not_kept(
     cache: Cache, tmp_path: Path, fetched: list[int]
 ) -> None:
