@@ -16,16 +16,13 @@ from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.topk import Best, best_of
+from vfs_ops.scans.cluster_runs import run_on_cluster
 from vfs_ops.scans.clusters import cluster_of
 from vfs_ops.scans.hits import Hits, ManyHits
 from vfs_ops.scans.plan import ScanPlan
 from vfs_ops.scans.provenance import Ledger, Provenance, counted
 from vfs_ops.scans.queries import Query
-from vfs_ops.scans.runners import (
-    run_in_memory,
-    run_on_cluster,
-    run_on_threads,
-)
+from vfs_ops.scans.runners import run_in_memory, run_on_threads
 from vfs_ops.scans.tasks import ScanJob, ShardResult
 
 

@@ -1,4 +1,4 @@
-"""Running the tasks of a scan with Dask: on threads of this process, or on a cluster.
+"""Running the tasks of a scan in this process: on Dask's threads, or of a cache in memory.
 
 Results come as tasks finish, in any order; the merge does not care (`vfs_ops.kernel.topk.best_of`).
 """
@@ -6,43 +6,27 @@ Results come as tasks finish, in any order; the merge does not care (`vfs_ops.ke
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Final
 
 import torch
 
-from vfs_ops.errors import UnavailableError
 from vfs_ops.kernel.exact import Pattern
-from vfs_ops.scans.clusters import threads_of
 from vfs_ops.scans.plan import ScanPlan, ShardTask
-from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult, run_task
+from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult
 
 Floors = Callable[[], Sequence[float]]
 
-TASKS_PER_THREAD: Final = 3
-"""Tasks that wait at a cluster's scheduler for each thread of its workers. More would start from
-older floors and take longer to cancel; fewer would leave threads idle between two."""
-TASK_SECONDS: Final = 0.2
-"""What a task of a cluster takes, about, as far as can be told from those that are done: it has so
-many shards that its way through the scheduler, some milliseconds, matters little beside them."""
 SHARDS_TOGETHER: Final = 64
 """Shards in memory that are scored in one call: enough for the kernel to choose well what it
 scores exactly."""
 SCORED_TOGETHER: Final = 2048
 """Shards times queries in one call, at most: it then takes some hundred milliseconds, so that
 partial results of a long search come out."""
-LONELY_SECONDS: Final = 60.0
-"""How long a scan waits for a cluster that has no worker."""
-_MESSAGE_BYTES: Final = 4 << 20  # of queries in one message; Dask warns of messages above 10 MB
-_LEAST_OF_TASK: Final = 0.25  # of TASK_SECONDS, for the last tasks
-_LOOK_SECONDS: Final = 1.0  # between two looks at how many threads there are
-_POLL_SECONDS: Final = 0.2
 
 _threads_lock = threading.Lock()
 _threads_users = 0
@@ -144,116 +128,6 @@ def run_in_memory(
         if not results:
             return
         yield results
-
-
-def run_on_cluster(
-    client: Any,
-    job: ScanJob,
-    patterns: Sequence[Pattern],
-    plan: ScanPlan,
-    floors: Floors,
-    stop: threading.Event,
-) -> Generator[list[ShardResult]]:
-    """Run all tasks on the workers of a `distributed.Client`; yields what has finished meanwhile.
-
-    The queries are a task of their own, so that a worker gets them once, from another worker where
-    there is one, and loses nothing when it dies. Tasks are handed over a few at a time, and no more
-    than `plan.threads` if the caller chose that; each has the more shards the less these take, and
-    the last ones few, so that all workers end together.
-
-    Raises
-    ------
-    UnavailableError
-        If the cluster has no workers for a while, or loses them at the same shard again and again.
-    """
-    from distributed import CancelledError, KilledWorker
-
-    finished: SimpleQueue[Any] = SimpleQueue()
-    parts = list(_parts(patterns))
-    alone = len(parts) == 1  # then they may travel with the job, and one task less is waited for
-    shared = [] if alone else [client.submit(_unchanged, part, pure=False) for part in parts]
-    scorer = client.submit(Scorer, job, *(parts if alone else shared), pure=False)
-    waiting: list[ShardTask] = list(reversed(plan.tasks))
-    running: dict[str, Any] = {}
-    done, taken, threads, looked = 0, 0.0, 1, -math.inf
-
-    def submit() -> None:
-        nonlocal threads, looked
-        if time.monotonic() - looked >= _LOOK_SECONDS:
-            threads, looked = threads_of(client), time.monotonic()
-        most = plan.threads if plan.limited else TASKS_PER_THREAD * threads
-        while waiting and len(running) < most:
-            fit = TASK_SECONDS * done / taken if taken else 1
-            together = min(fit, max(fit * _LEAST_OF_TASK, len(waiting) / 2 / threads))
-            some = [waiting.pop() for _ in range(min(max(1, int(together)), len(waiting)))]
-            future = client.submit(run_task, scorer, some, tuple(floors()), pure=False)
-            running[future.key] = future
-            future.add_done_callback(finished.put)
-
-    try:
-        submit()
-        while running:
-            futures = _next_finished(client, finished, stop)
-            if stop.is_set():
-                return
-            for future in futures:
-                del running[future.key]
-            try:
-                # together: each question to the scheduler costs some milliseconds
-                results = [one for some in client.gather(futures) for one in some]
-            except KilledWorker as error:
-                raise UnavailableError(
-                    f"workers were lost again and again while they scanned a shard ({error}); "
-                    "give them more memory, or see their logs"
-                ) from error
-            except CancelledError as error:
-                raise UnavailableError(
-                    f"the cluster gave up a task of the scan ({error}); search again"
-                ) from error
-            done += len(results)
-            taken += sum(one.cost.reading + one.cost.decoding + one.scoring for one in results)
-            submit()
-            yield results
-    finally:
-        client.cancel([*running.values(), scorer, *shared])
-
-
-def _next_finished(client: Any, finished: SimpleQueue[Any], stop: threading.Event) -> list[Any]:
-    """Wait for a task to finish; returns it and all others that have."""
-    lonely_since = time.monotonic()
-    while not stop.is_set():
-        try:
-            futures = [finished.get(timeout=_POLL_SECONDS)]
-        except Empty:
-            if client.nthreads():
-                lonely_since = time.monotonic()
-            elif time.monotonic() - lonely_since > LONELY_SECONDS:
-                raise UnavailableError(
-                    f"the cluster has had no worker for {LONELY_SECONDS:.0f} s; start some, or "
-                    "search without it"
-                ) from None
-            continue
-        with contextlib.suppress(Empty):
-            while True:
-                futures.append(finished.get_nowait())
-        return futures
-    return []
-
-
-def _parts(patterns: Sequence[Pattern]) -> Iterator[list[Pattern]]:
-    part: list[Pattern] = []
-    size = 0
-    for pattern in patterns:
-        if part and size + pattern.products.nbytes > _MESSAGE_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(pattern)
-        size += pattern.products.nbytes
-    yield part
-
-
-def _unchanged(part: list[Pattern]) -> list[Pattern]:
-    return part
 
 
 @contextlib.contextmanager

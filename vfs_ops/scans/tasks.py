@@ -212,22 +212,3 @@ def _best_of_images(
         rows = np.flatnonzero(~np.isnan(score))
         found.append(Best(score[rows], part.images[rows], y[rows], x[rows], part.groups[rows]))
     return tuple(found)
-
-
-def run_task(
-    scorer: Scorer, tasks: Sequence[ShardTask], floors: Sequence[float]
-) -> list[ShardResult]:
-    """Run some tasks on a worker of a cluster, where each of its threads computes with one."""
-    if torch.get_num_threads() != 1:
-        torch.set_num_threads(1)
-    known, results = floors, []
-
-    def latest() -> Sequence[float]:
-        return known
-
-    for task in tasks:
-        result = scorer.run(task, latest)
-        if result is not None:
-            known = scorer.raised(known, result)
-            results.append(result)
-    return results

@@ -21,11 +21,12 @@ from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import DamagedError, IncompleteError, QueryError
 from vfs_ops.kernel import blocks
 from vfs_ops.kernel.topk import best_of
+from vfs_ops.scans.cluster_runs import run_task, score_in_turn
 from vfs_ops.scans.plan import DEFAULT_THREADS, ShardTask, plan_scan
 from vfs_ops.scans.queries import query_from_row
 from vfs_ops.scans.score_arrays import score_images
 from vfs_ops.scans.search import search, search_iter
-from vfs_ops.scans.tasks import ScanJob, Scorer, run_task
+from vfs_ops.scans.tasks import ScanJob, Scorer
 from vfs_ops.store.workspace import Workspace
 
 BOXES = [[(16.0, 12.0, 48.0, 36.0)], [(0.0, 0.0, 20.0, 20.0)], None]
@@ -245,12 +246,12 @@ def test_shards_of_one_task_raise_what_the_next_must_reach(
     alone = [scorer.run(task, lambda: [-np.inf]) for task in tasks]
     reached, run = [], Scorer.run
 
-    def noted(self: Scorer, task: ShardTask, floors: Any) -> Any:
+    def noted(self: Scorer, task: ShardTask, floors: Any, cancelled: Any) -> Any:
         reached.append(floors()[0])
-        return run(self, task, floors)
+        return run(self, task, floors, cancelled)
 
     monkeypatch.setattr(Scorer, "run", noted)
-    together = run_task(scorer, tasks, [-np.inf])
+    together = score_in_turn(scorer, tasks, [-np.inf])
     floors = [result.best[0].floor(3) for result in alone]
     assert reached == [-np.inf, *np.maximum.accumulate(floors)[:-1]]
     assert [result.shard for result in together] == [result.shard for result in alone]
