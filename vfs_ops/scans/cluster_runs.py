@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -21,9 +21,10 @@ import torch
 
 from vfs_ops.errors import UnavailableError
 from vfs_ops.kernel.exact import Pattern
+from vfs_ops.kernel.topk import Best
 from vfs_ops.scans.plan import ScanPlan, ShardTask
 from vfs_ops.scans.runners import Floors
-from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult
+from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult, merged
 
 TASK_SECONDS: Final = 0.4
 """After which a task begins no other shard, so that partial results come out."""
@@ -189,24 +190,32 @@ def score_in_turn(
 ) -> list[ShardResult]:
     """Score shards one after the other, with one thread, for about `TASK_SECONDS`.
 
-    Each raises what the next ones must reach. The results are those of the first shards, of one at
-    least, unless `cancelled` says that none is wanted.
+    What has been found is what the next ones must reach. The results are those of the first
+    shards, of one at least, unless `cancelled` says that none is wanted. What is found stands in
+    the last of them, or in each where every image's is kept.
     """
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
-    end, known, results = time.monotonic() + TASK_SECONDS, floors, []
+    end, results, least = time.monotonic() + TASK_SECONDS, [], floors
+    nothing = best = tuple(Best.empty() for _ in floors)
 
-    def latest() -> Sequence[float]:
-        return known
+    def lowest() -> Sequence[float]:
+        return least
 
     for task in tasks:
-        result = scorer.run(task, latest, cancelled)
+        result = scorer.run(task, lowest, cancelled)
         if result is None:
             break
-        known = scorer.raised(known, result)
+        if scorer.k is not None:
+            best = merged(best, result.best, scorer.k)
+            own = (found.floor(scorer.k) for found in best)
+            least = [max(one, another) for one, another in zip(floors, own, strict=True)]
+            result = replace(result, best=nothing)
         results.append(result)
         if time.monotonic() >= end:
             break
+    if results and scorer.k is not None:
+        results[-1] = replace(results[-1], best=best)
     return results
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from vfs_ops.caches.cache import Cache
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern
-from vfs_ops.kernel.topk import Best, best_of
+from vfs_ops.kernel.topk import Best
 from vfs_ops.scans.cluster_runs import run_on_cluster
 from vfs_ops.scans.clusters import cluster_of
 from vfs_ops.scans.hits import Hits, ManyHits
@@ -23,7 +23,7 @@ from vfs_ops.scans.plan import ScanPlan
 from vfs_ops.scans.provenance import Ledger, Provenance, counted
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.runners import run_in_memory, run_on_threads
-from vfs_ops.scans.tasks import ScanJob, ShardResult
+from vfs_ops.scans.tasks import ScanJob, ShardResult, merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ class SearchRun:
         self._cache, self._questions, self._own, self._k = cache, questions, tuple(own), job.k or 1
         self._stop = threading.Event()
         self._ledger, self._executor = ledger, executor_name(cache, plan, client)
-        self._best = [Best.empty() for _ in questions.queries]
+        self._best = tuple(Best.empty() for _ in questions.queries)
         self._results = shard_results(
             cache, job, questions.patterns, plan, client, self._floors, self._stop
         )
@@ -207,15 +207,12 @@ class SearchRun:
 
     def __next__(self) -> Partial:
         for result in next(self._results):
-            self._best = [
-                best_of([best, found], self._k) if len(best) and len(found) else best or found
-                for best, found in zip(self._best, result.best, strict=True)
-            ]
+            self._best = merged(self._best, result.best, self._k)
             self._ledger.add(result)
         return Partial(
             done=self._ledger.done,
             total=len(self.plan.tasks),
-            best=tuple(self._best),
+            best=self._best,
             provenance=self._ledger.of_scan(self._executor, self.plan),
             cache=self._cache,
             questions=self._questions,

@@ -19,7 +19,7 @@ from vfs_ops.kernel.blocks import Block, Part
 from vfs_ops.kernel.blocks import Scratch as Buffers
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.scoring import best_of_parts, best_scores
-from vfs_ops.kernel.topk import Best
+from vfs_ops.kernel.topk import Best, best_of
 from vfs_ops.scans.plan import ShardTask
 from vfs_ops.store.traffic import counting
 
@@ -77,6 +77,8 @@ class Scorer:
         self._own_rows = rows[order]
         self._own_queries = np.repeat(np.arange(len(job.own)), [*map(len, job.own)])[order]
         self._of_thread = threading.local()
+        self.k = job.k
+        """How many windows of each query are kept; None for the best of every image."""
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         """What scores on this machine."""
 
@@ -127,23 +129,16 @@ class Scorer:
             return None
         started = time.perf_counter()
         part, images = self._part(task, arrays)
-        if self._job.k is None:
+        if self.k is None:
             best = _best_of_images(self._batch, part, buffers, cancelled)
         else:
             least = np.asarray(floors(), np.float64)
-            found = best_of_parts(self._batch, [part], self._job.k, least, buffers, cancelled)
+            found = best_of_parts(self._batch, [part], self.k, least, buffers, cancelled)
             best = tuple(found)
         if cancelled():
             return None
         scoring = time.perf_counter() - started
         return ShardResult(shard, images, best, arrays.cost, scoring, self.device, missing=False)
-
-    def raised(self, floors: Sequence[float], result: ShardResult) -> Sequence[float]:
-        """Return what windows must reach of any other shard, once one shard's are known."""
-        if self._job.k is None:
-            return floors
-        own = (best.floor(self._job.k) for best in result.best)
-        return [max(one, another) for one, another in zip(floors, own, strict=True)]
 
     def run_together(
         self,
@@ -161,11 +156,11 @@ class Scorer:
         read = [self._job.source.read(task.receipt, None, None) for task in tasks]
         parts, counts = zip(*map(self._part, tasks, read), strict=True)
         buffers = self._reused()[1]
-        if self._job.k is None:
+        if self.k is None:
             found = [_best_of_images(self._batch, part, buffers, cancelled) for part in parts]
         else:
             least = np.asarray(floors, np.float64)
-            best = best_of_parts(self._batch, parts, self._job.k, least, buffers, cancelled)
+            best = best_of_parts(self._batch, parts, self.k, least, buffers, cancelled)
             nothing = tuple(Best.empty() for _ in best)
             found = [*[nothing] * (len(tasks) - 1), tuple(best)]
         if cancelled():
@@ -212,3 +207,11 @@ def _best_of_images(
         rows = np.flatnonzero(~np.isnan(score))
         found.append(Best(score[rows], part.images[rows], y[rows], x[rows], part.groups[rows]))
     return tuple(found)
+
+
+def merged(known: Sequence[Best], found: Sequence[Best], k: int) -> tuple[Best, ...]:
+    """Return the best `k` windows of each query of two parts of a scan."""
+    return tuple(
+        best_of([one, another], k) if len(one) and len(another) else one or another
+        for one, another in zip(known, found, strict=True)
+    )

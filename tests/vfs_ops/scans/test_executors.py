@@ -21,6 +21,7 @@ from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import DamagedError, IncompleteError, QueryError
 from vfs_ops.kernel import blocks
 from vfs_ops.kernel.topk import best_of
+from vfs_ops.scans import cluster_runs
 from vfs_ops.scans.cluster_runs import run_task, score_in_turn
 from vfs_ops.scans.plan import DEFAULT_THREADS, ShardTask, plan_scan
 from vfs_ops.scans.queries import query_from_row
@@ -226,7 +227,7 @@ def test_a_cancelled_scan_of_a_cluster_leaves_nothing_behind(
 
 
 def test_the_queries_reach_a_worker_as_they_are(cache: Cache) -> None:
-    job = ScanJob(cache.source, cache.grid, 3, (np.empty(0, np.int64),), False)
+    job = _job(cache)
     copied = pickle.loads(pickle.dumps(Scorer(job, [query_from_row(cache, 3).pattern])))
     [receipt, *_] = cache.receipts
     task = ShardTask(receipt, None, None, True, 0)
@@ -237,13 +238,12 @@ def test_the_queries_reach_a_worker_as_they_are(cache: Cache) -> None:
     np.testing.assert_array_equal(ours.best[0].score, theirs.best[0].score)
 
 
-def test_shards_of_one_task_raise_what_the_next_must_reach(
+def test_what_a_task_has_found_is_what_its_next_shards_must_reach(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = ScanJob(cache.source, cache.grid, 3, (np.empty(0, np.int64),), False)
-    scorer = Scorer(job, [query_from_row(cache, 3).pattern])
-    tasks = [ShardTask(receipt, None, None, True, 0) for receipt in cache.receipts]
-    alone = [scorer.run(task, lambda: [-np.inf]) for task in tasks]
+    scorer = Scorer(_job(cache), [query_from_row(cache, 3).pattern])
+    tasks = _tasks(cache)
+    alone = [scorer.run(task, lambda: [-np.inf]).best[0] for task in tasks]  # type: ignore[union-attr]
     reached, run = [], Scorer.run
 
     def noted(self: Scorer, task: ShardTask, floors: Any, cancelled: Any) -> Any:
@@ -251,14 +251,46 @@ def test_shards_of_one_task_raise_what_the_next_must_reach(
         return run(self, task, floors, cancelled)
 
     monkeypatch.setattr(Scorer, "run", noted)
-    together = score_in_turn(scorer, tasks, [-np.inf])
-    floors = [result.best[0].floor(3) for result in alone]
-    assert reached == [-np.inf, *np.maximum.accumulate(floors)[:-1]]
-    assert [result.shard for result in together] == [result.shard for result in alone]
-    every = best_of([result.best[0] for result in alone], 3)
-    np.testing.assert_array_equal(
-        best_of([result.best[0] for result in together], 3).score, every.score
-    )
+    *first, last = score_in_turn(scorer, tasks, [-np.inf])
+    so_far = [best_of(alone[:count], 3) for count in (1, 2, 3, 4)]
+    assert reached == [-np.inf, *(best.floor(3) for best in so_far[:-1])]
+    assert [result.shard for result in (*first, last)] == [0, 1, 2, 3]
+    assert [len(result.best[0]) for result in first] == [0, 0, 0]
+    [best], expected = last.best, so_far[-1]
+    for name in ("score", "image", "y", "x"):
+        np.testing.assert_array_equal(getattr(best, name), getattr(expected, name))
+
+
+def test_a_task_ends_by_the_clock_and_gives_back_what_it_has_not_begun(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_runs, "TASK_SECONDS", 0.0)
+    scorer, tasks = Scorer(_job(cache), [query_from_row(cache, 3).pattern]), _tasks(cache)
+    assert [result.shard for result in score_in_turn(scorer, tasks[1:], [-np.inf])] == [1]
+    assert score_in_turn(scorer, tasks, [-np.inf], lambda: True) == []
+
+
+def test_what_tasks_give_back_is_done_by_others(cache: Cache, processes: Client) -> None:
+    query = query_from_row(cache, 3)
+    processes.run(_end_tasks_after, 0.0)
+    try:
+        hits = search(cache, query, 20, client=processes, threads=1)  # so tasks of two shards
+    finally:
+        processes.run(_end_tasks_after, cluster_runs.TASK_SECONDS)
+    assert found([hits]) == found([search(cache, query, 20)])
+    assert hits.provenance.shards_read == 4
+
+
+def _end_tasks_after(seconds: float) -> None:
+    cluster_runs.TASK_SECONDS = seconds  # type: ignore[misc]
+
+
+def _job(cache: Cache) -> ScanJob:
+    return ScanJob(cache.source, cache.grid, 3, (np.empty(0, np.int64),), False)
+
+
+def _tasks(cache: Cache) -> list[ShardTask]:
+    return [ShardTask(receipt, None, None, True, 0) for receipt in cache.receipts]
 
 
 class _Marked:
