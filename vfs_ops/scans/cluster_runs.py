@@ -26,9 +26,9 @@ from vfs_ops.scans.plan import ScanPlan, ShardTask
 from vfs_ops.scans.runners import Floors
 from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult, merged
 
-TASK_SECONDS: Final = 0.4
+TASK_SECONDS: Final = 0.5
 """After which a task begins no other shard, so that partial results come out."""
-SHARDS_OF_TASK: Final = 32
+SHARDS_OF_TASK: Final = 64
 """At most; of fast shards as many as take about `TASK_SECONDS`."""
 TASKS_PER_THREAD: Final = 2
 """One that a thread of a worker runs, and one that it begins next without waiting for a message."""
@@ -52,8 +52,7 @@ def run_on_cluster(
 
     The queries are a task of their own, so that a worker gets them once, from another worker where
     there is one, and loses nothing when it dies. Tasks are handed over a few at a time, and no more
-    than `plan.threads` if the caller chose that; each has the more shards the less these take, and
-    the last ones few, so that all workers end together.
+    than `plan.threads` if the caller chose that.
 
     Raises
     ------
@@ -123,8 +122,8 @@ class _Share:
 class _Shares:
     """Cuts the shards of a scan into tasks, and spreads them over the workers.
 
-    Each task gets half of what would be a thread's share of what is left, but no more than take
-    about `TASK_SECONDS`, nor much less: so there are few tasks, and all threads end together. Each
+    Each task gets two thirds of a thread's share of what is left, but no more than take about
+    `TASK_SECONDS`, nor much less: so there are few tasks, and all threads end together. Each
     worker gets another when it has done one. Dask would prefer those that hold the queries already.
     """
 
@@ -152,11 +151,11 @@ class _Shares:
 
     def _count(self) -> int:
         threads = sum(self._threads.values())
-        half = len(self._waiting) / 2 / min(threads, self._limit or threads)
+        share = len(self._waiting) * 2 / 3 / min(threads, self._limit or threads)
         if self._taken:
             fit = TASK_SECONDS * self._done / self._taken
-            half = min(fit, max(fit * _LEAST_OF_TASK, half))
-        return min(max(1, math.ceil(half)), SHARDS_OF_TASK, len(self._waiting))
+            share = min(fit, max(fit * _LEAST_OF_TASK, share))
+        return min(max(1, math.ceil(share)), SHARDS_OF_TASK, len(self._waiting))
 
     def learn(self, share: _Share, results: Sequence[ShardResult]) -> None:
         """Take back what a task has not begun, and see how long a shard takes."""
