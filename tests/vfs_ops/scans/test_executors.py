@@ -7,6 +7,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,32 @@ def test_a_cancelled_scan_of_a_cluster_leaves_nothing_behind(
     until(lambda: not any(processes.who_has().values()))
 
 
+def test_a_worker_stops_at_its_shard_when_the_scan_is_given_up(
+    cache: Cache, processes: Client, tmp_path: Path
+) -> None:
+    waiting = _with_source(cache, _Waits(cache.source, str(tmp_path)))
+    query = query_from_row(cache, 3)
+    with (
+        search_iter(waiting, query, client=processes, threads=1) as run,  # so a task of shards
+        ThreadPoolExecutor(1) as pool,
+    ):
+        partials = pool.submit(list, run)
+        until((tmp_path / "0").exists)
+        run.cancel()
+        assert partials.result() == []
+        until(lambda: "executing" not in _states(processes))
+        (tmp_path / "go").touch()
+        until(lambda: not _states(processes))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["0", "go"]
+
+
+def _states(client: Client) -> list[str]:
+    def states(dask_worker: Any) -> list[str]:
+        return [task.state for task in dask_worker.state.tasks.values()]
+
+    return [state for found in client.run(states).values() for state in found]
+
+
 def test_the_queries_reach_a_worker_as_they_are(cache: Cache) -> None:
     job = _job(cache)
     copied = pickle.loads(pickle.dumps(Scorer(job, [query_from_row(cache, 3).pattern])))
@@ -324,6 +351,18 @@ class _KillsOnce(_Marked):
                 pass
             else:
                 os.kill(os.getpid(), signal.SIGKILL)
+        return self.source.read(receipt, wanted, scratch)
+
+
+class _Waits:
+    """A source that notes each shard it is asked for, and waits for a file before it answers."""
+
+    def __init__(self, source: Any, folder: str) -> None:
+        self.source, self.folder = source, folder
+
+    def read(self, receipt: Any, wanted: Any, scratch: Any) -> Any:
+        Path(self.folder, str(receipt.shard)).touch()
+        until(Path(self.folder, "go").exists)
         return self.source.read(receipt, wanted, scratch)
 
 
