@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from distributed import Client, LocalCluster
 from makers import make_extractor
 from searches import BOX
 
@@ -12,6 +15,28 @@ from vfs_ops.datasets.ingestion import ingest
 from vfs_ops.datasets.tables import TableSource
 from vfs_ops.scans.queries import Query, query_from_row
 from vfs_ops.store.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def processes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """Return a client of two worker processes, which find the S3 server, if any, as we do."""
+    names = [name for item in request.session.items for name in item.name.split("[")[-1:]]
+    s3 = any(name.startswith("s3-") for name in names)
+    found = request.getfixturevalue("s3_server").environment() if s3 else {}
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            env=found,
+            local_directory=str(tmp_path_factory.mktemp("dask")),
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
