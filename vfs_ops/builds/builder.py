@@ -163,7 +163,9 @@ def build(
         if claim is not None:
             others = {one.builder: one for one in claim.others if one.cache in unfinished}
             for other in others.values():
-                on_notice(f"{other} builds the same; the work is shared")
+                on_notice(
+                    f"{other}, builds the same, or was killed minutes ago; the work is shared"
+                )
             rank = len(others)
             site = Site(workspace, dataset, images, client, threads, rank, on_shard, on_notice)
             counter = _Counter(progress)
