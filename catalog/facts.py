@@ -30,7 +30,10 @@ def cache_facts(cache: Cache, shown: Mapping[str, Any]) -> dict[str, Any]:
     pixels of the preprocessed image between two cells, both along y and x.
     """
     from vfs_ops.caches.layout import cache_key, sha256
+    from vfs_ops.store.locations import MAX_DOCUMENT_BYTES
 
+    key = cache_key(cache.id, "complete.json")
+    commit = cache.workspace.read(key, most=MAX_DOCUMENT_BYTES)
     plan, extractor = cache.plan, cache.spec.extractor
     height, width = extractor.preprocessing.input_size
     return {
@@ -51,7 +54,7 @@ def cache_facts(cache: Cache, shown: Mapping[str, Any]) -> dict[str, Any]:
         "origin": cache.spec.origin,
         "shards": plan.shard_count,
         "bytes": cache.feature_bytes,
-        "checksum": sha256(cache.workspace.read(cache_key(cache.id, "complete.json"))),
+        "checksum": sha256(commit),
         "finished": max(receipt.finished for receipt in cache.receipts),
         "versions": dict(plan.versions),
         "recipe": cache.spec.document(),

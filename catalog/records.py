@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from catalog.entries import Entry, EntryType
@@ -20,6 +20,7 @@ from vfs_ops.errors import (
     AccessError,
     DamagedError,
     ForbiddenError,
+    NameTakenError,
     NewerFormatError,
     NotFoundError,
     SpecError,
@@ -89,7 +90,8 @@ def read_records(
     -------
     list of Record
         Entries, then aliases, then deprecations; in each, datasets before caches, by name and
-        number. Files that are not named as records are passed over.
+        number. Files that are not named as records are passed over. A version of a cache's name
+        that stands for something else than the first has a `NameTakenError` in place of the entry.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def read_records(
     if name is not None and workspace.writable and workspace.protocol in LOCAL_PROTOCOLS:
         kinds: tuple[EntryType, ...] = ("dataset", "cache") if kind is None else (kind,)
         stats = [stat for each in kinds for stat in _walk_name(workspace, each, name)]
-        return _sorted(_read_listed(workspace, stats, {}))
+        return _gathered(_read_listed(workspace, stats, {}))
     records = _read_all(workspace, all_listed)
     return [
         record
@@ -121,7 +123,7 @@ def read_index(workspace: Workspace) -> dict[str, Any] | None:
         If it cannot be read.
     """
     try:
-        data = workspace.read_bounded(INDEX_KEY, MAX_INDEX_BYTES)
+        data = workspace.read(INDEX_KEY, most=MAX_INDEX_BYTES)
     except (NotFoundError, ForbiddenError):  # what a public bucket answers for what is not there
         return None
     document = parse_json(data, f"{INDEX_KEY} of {workspace.url}")
@@ -149,7 +151,7 @@ def read_listed(workspace: Workspace, stats: Iterable[FileStat]) -> list[Record]
         index = read_index(workspace) or {}
     except (DamagedError, NewerFormatError):  # the records themselves are there to be read
         index = {}
-    return _sorted(_read_listed(workspace, list(stats), index))
+    return _gathered(_read_listed(workspace, list(stats), index))
 
 
 def _read_all(workspace: Workspace, all_listed: bool) -> list[Record]:
@@ -167,7 +169,7 @@ def _read_all(workspace: Workspace, all_listed: bool) -> list[Record]:
     documents = read_index(workspace)
     if documents is None and refused is not None:
         raise refused
-    return _sorted([_parsed(key, document) for key, document in (documents or {}).items()])
+    return _gathered([_parsed(key, document) for key, document in (documents or {}).items()])
 
 
 def _walk_name(workspace: Workspace, kind: EntryType, name: str) -> list[FileStat]:
@@ -206,7 +208,7 @@ def _read(workspace: Workspace, stat: FileStat) -> Record:
         error = f"{stat.path} has {stat.size} bytes; a record has {MAX_RECORD_BYTES} at most"
         return Record(stat.path, None, DamagedError(f"{error}; register it again"))
     try:
-        document = parse_json(workspace.read(stat.path), stat.path)
+        document = parse_json(workspace.read(stat.path, most=MAX_RECORD_BYTES), stat.path)
     except UnavailableError:  # of the storage, not of this record
         raise
     except VfsError as error:
@@ -232,11 +234,33 @@ def _parsed(key: str, document: Any) -> Record:
     return Record(key, document, found)
 
 
-def _sorted(records: Iterable[Record]) -> list[Record]:
+def _gathered(records: Iterable[Record]) -> list[Record]:
+    """Sort records, and set aside the versions of a name that stand for something else.
+
+    Two who write different numbers of one name at the same time do not see each other. What the
+    lowest number says counts then, for all readers alike.
+    """
     order = {"entry": 0, "aliases": 1, "deprecations": 2}
 
     def place(record: Record) -> tuple[int, bool, str, int]:
         mark, kind, name, number = record.place
         return order[mark], kind == "cache", name, number
 
-    return sorted(records, key=place)
+    first: dict[tuple[str, str], Entry] = {}
+    gathered = []
+    for record in sorted(records, key=place):
+        entry = record.found
+        if isinstance(entry, Entry):
+            known = first.setdefault((entry.type, entry.name), entry)
+            if known.stands_for != entry.stands_for:
+                record = replace(record, found=_set_aside(entry, known))
+        gathered.append(record)
+    return gathered
+
+
+def _set_aside(entry: Entry, known: Entry) -> NameTakenError:
+    return NameTakenError(
+        f"{entry.key} is set aside: {known.reference} stands for a cache of another dataset, "
+        "extractor, precision or dtype, and a name keeps its meaning; register it under another "
+        "name"
+    )

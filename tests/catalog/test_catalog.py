@@ -131,7 +131,7 @@ def test_an_index_that_is_too_large_is_neither_read_nor_written(registered, cach
         catalog.register_dataset(registered, "more", caches[0].dataset)
     assert registered.read(INDEX_KEY) == before
     registered.replace(INDEX_KEY, before + b" ")
-    with pytest.raises(DamagedError, match="and is not read"):
+    with pytest.raises(DamagedError, match="the most that is read of it"):
         catalog.list_entries(served)
     assert len(catalog.list_entries(registered)) == 4
 
@@ -235,7 +235,12 @@ def test_a_newer_version_that_cannot_be_read_is_not_passed_over(registered, cach
 
 def test_by_name_only_that_name_is_read(registered, monkeypatch):
     read, seen = Workspace.read, []
-    monkeypatch.setattr(Workspace, "read", lambda self, key: seen.append(key) or read(self, key))
+
+    def seeing(self, key, **bounds):
+        seen.append(key)
+        return read(self, key, **bounds)
+
+    monkeypatch.setattr(Workspace, "read", seeing)
     catalog.find(registered, "photos-toy-0", "cache")
     assert seen == [RECORD]
 
@@ -243,10 +248,10 @@ def test_by_name_only_that_name_is_read(registered, monkeypatch):
 def test_storage_that_does_not_answer_is_no_bad_record(registered, caches, monkeypatch):
     read = Workspace.read
 
-    def unanswered(self, key, *part):
+    def unanswered(self, key, *part, **bounds):
         if key == RECORD:
             raise UnavailableError("no answer; try again later")
-        return read(self, key, *part)
+        return read(self, key, *part, **bounds)
 
     registered.delete(INDEX_KEY)  # else it would answer for the record
     monkeypatch.setattr(Workspace, "read", unanswered)

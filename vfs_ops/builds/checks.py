@@ -15,6 +15,7 @@ from vfs_ops.builds.pipeline import Reader
 from vfs_ops.caches.layout import features_key, sha256, sq_norm_key, valid_key
 from vfs_ops.caches.plans import Plan
 from vfs_ops.caches.receipts import Receipt
+from vfs_ops.caches.shard_sources import norm_bytes
 from vfs_ops.caches.shards import decode_features
 from vfs_ops.caches.values import squared_norms, to_stored
 from vfs_ops.errors import DamagedError, ImageError
@@ -67,21 +68,26 @@ def check_shards(batch: tuple[Workspace, Plan, Sequence[Receipt]]) -> list[Probl
 
 def check_shard(workspace: Workspace, plan: Plan, receipt: Receipt) -> Iterator[str]:
     """Read one shard; yield how it differs from its receipt, or from itself."""
-    keys = {
-        "features": (features_key(plan.cache, receipt.shard), receipt.features),
-        "sq_norm": (sq_norm_key(plan.cache, receipt.shard), receipt.sq_norm),
-        "valid": (valid_key(plan.cache, receipt.shard), receipt.valid),
+    shard = receipt.shard
+    objects = {
+        "features": (features_key(plan.cache, shard), receipt.features, receipt.feature_bytes),
+        "sq_norm": (sq_norm_key(plan.cache, shard), receipt.sq_norm, norm_bytes(plan)),
+        "valid": (valid_key(plan.cache, shard), receipt.valid, plan.images_per_shard),
     }
     stored: dict[str, bytes] = {}
-    for name, (key, digest) in keys.items():
-        data = workspace.read_optional(key)
+    for name, (key, digest, size) in objects.items():
+        try:
+            data = workspace.read_optional(key, most=size)
+        except DamagedError as error:
+            yield str(error)
+            continue
         if data is None:
             yield f"{name} is missing"
         elif sha256(data) != digest:
             yield f"{name} ({len(data)} bytes) has another digest than its receipt says"
         else:
             stored[name] = data
-    if len(stored) < len(keys):
+    if len(stored) < len(objects):
         return
     count, what = receipt.stop - receipt.start, f"shard {receipt.shard}"
     try:
@@ -169,8 +175,9 @@ def _compare(
 ) -> str:
     """Return how stored features differ from expected ones; empty if they do not."""
     count, what = receipt.stop - receipt.start, f"shard {receipt.shard}"
-    data = workspace.read(features_key(plan.cache, receipt.shard))
+    key = features_key(plan.cache, receipt.shard)
     try:
+        data = workspace.read(key, most=receipt.feature_bytes)
         whole = decode_features(data, count, plan, what, receipt.chunk_checksums)
     except DamagedError as error:
         return str(error)

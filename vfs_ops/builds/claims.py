@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from vfs_ops.errors import DamagedError, NotFoundError, StorageError
 from vfs_ops.identity.canonical import FORMATS, canonical_json, check_format, parse_json
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES
 from vfs_ops.store.workspace import Workspace
 
 LIFETIME: Final = timedelta(seconds=180)
@@ -169,7 +170,7 @@ def _stored(workspace: Workspace, cache_id: str) -> Iterator[tuple[str, Claim]]:
     for name in workspace.names(f"claims/{cache_id}"):
         builder, key = name.removesuffix(".json"), f"claims/{cache_id}/{name}"
         try:
-            claim = Claim.decode(workspace.read(key), key)
+            claim = Claim.decode(workspace.read(key, most=MAX_DOCUMENT_BYTES), key)
         except NotFoundError:
             continue  # its builder has just finished
         if _BUILDER.fullmatch(builder) is None or (claim.cache, claim.builder) != (

@@ -16,14 +16,22 @@ from vfs_ops.builds.checks import (
 from vfs_ops.builds.execution import call_each, in_groups
 from vfs_ops.builds.reports import no_notices
 from vfs_ops.caches.cache import Cache
-from vfs_ops.caches.commits import small_objects
-from vfs_ops.caches.layout import cache_key, receipt_key, sha256
+from vfs_ops.caches.commits import not_as_committed
+from vfs_ops.caches.completeness import read_receipt
+from vfs_ops.caches.plans import Plan
 from vfs_ops.caches.receipts import Receipt
 from vfs_ops.datasets.dataset import Dataset
 from vfs_ops.datasets.manifests import dataset_document
-from vfs_ops.errors import DamagedError, ExtractorMismatchError, NewerFormatError
+from vfs_ops.errors import (
+    DamagedError,
+    ExtractorMismatchError,
+    ForbiddenError,
+    NewerFormatError,
+    NotFoundError,
+)
 from vfs_ops.models.probe import check_probe, probe
 from vfs_ops.progress import Progress, ProgressCallback, silent
+from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -116,21 +124,20 @@ def _layer_of(cache: Cache, extractor: FeatureExtractor) -> int:
     return layer
 
 
-def _check_group(batch: tuple[Any, Any, list[Receipt]]) -> tuple[int, list[Problem]]:
+def _check_group(batch: tuple[Workspace, Plan, list[Receipt]]) -> tuple[int, list[Problem]]:
     """Check some shards: the receipts themselves, and what they speak of."""
     workspace, plan, receipts = batch
     changed = []
     for receipt in receipts:
-        data = workspace.read_optional(receipt_key(plan.cache, receipt.shard))
-        if not _is(receipt, data):
+        if not _is_stored(workspace, plan, receipt):
             changed.append(Problem(receipt.shard, "its receipt is missing or was changed"))
     return len(receipts), changed + check_shards(batch)
 
 
-def _is(receipt: Receipt, data: bytes | None) -> bool:
+def _is_stored(workspace: Workspace, plan: Plan, receipt: Receipt) -> bool:
     try:
-        return data is not None and Receipt.decode(data) == receipt
-    except (DamagedError, NewerFormatError):
+        return read_receipt(workspace, plan, receipt.shard) == receipt
+    except (NotFoundError, ForbiddenError, DamagedError, NewerFormatError):
         return False
 
 
@@ -138,12 +145,9 @@ def _check_documents(cache: Cache) -> Iterator[str]:
     if cache.commit is None:
         yield "the cache is not finished"
         return
-    for name in small_objects():
-        data = cache.workspace.read_optional(f"{cache_key(cache.id)}/{name}")
-        if data is None:
-            yield f"{name} is missing"
-        elif cache.commit.objects.get(name) != sha256(data):
-            yield f"{name} is not what was committed"
+    wrong = not_as_committed(cache.workspace, cache.id, cache.plan, cache.commit)
+    for name, what in wrong.items():
+        yield f"{name} {what}"
 
 
 def _check_dataset(dataset: Dataset) -> Iterable[str]:

@@ -25,6 +25,7 @@ from vfs_ops.errors import DamagedError, IncompleteError, MismatchError, UnsafeM
 from vfs_ops.identity.canonical import parse_json
 from vfs_ops.identity.spec import CacheSpec
 from vfs_ops.progress import ProgressCallback, silent
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def open_cache(
     """
     spec = read_spec(workspace, cache_id)
     commit = read_commit(workspace, cache_id)
-    stored = workspace.read(cache_key(cache_id, "plan.json"))
+    stored = workspace.read(cache_key(cache_id, "plan.json"), most=MAX_DOCUMENT_BYTES)
     plan = decode_plan(stored)
     receipts: Sequence[Receipt]
     if commit is not None:
@@ -309,7 +310,8 @@ def _check_documents(
     """Refuse documents that disagree, or Zarr metadata that is not exactly what the plan makes."""
     if (plan.cache, plan.dtype) != (spec.id, spec.dtype):
         raise DamagedError(f"plan.json and cache.json of {spec.id[:12]} disagree; mirror again")
-    data = workspace.read(cache_key(spec.id, "data.zarr", "zarr.json"))
+    key = cache_key(spec.id, "data.zarr", "zarr.json")
+    data = workspace.read(key, most=MAX_DOCUMENT_BYTES)
     if parse_json(data, "zarr.json") != group_document(spec, plan):
         raise UnsafeMetadataError(
             f"the Zarr metadata of cache {spec.id[:12]} is not what its plan makes (codecs, sizes "

@@ -58,14 +58,16 @@ class ShardStore:
 
     def read_norms(self, receipt: Receipt) -> NDArray[np.float32]:
         """Read the squared norms of one shard, shape (image, y, x); see `ShardSource`."""
-        data = self.workspace.read(sq_norm_key(self.plan.cache, receipt.shard))
+        key, size = sq_norm_key(self.plan.cache, receipt.shard), norm_bytes(self.plan)
+        data = self.workspace.read(key, most=size)
         return decode_norms(np.frombuffer(data, np.uint8), receipt, self.plan)
 
     def read_features(self, receipt: Receipt, wanted: NDArray[np.intp]) -> NDArray[np.floating]:
         """Read the chunks of some rows, or the whole shard; see `ShardSource`."""
         with self._missing_is_incomplete(receipt):
             if not is_read_in_ranges(self.workspace, self.plan, receipt, np.unique(wanted)):
-                data = self.workspace.read(features_key(self.plan.cache, receipt.shard))
+                key = features_key(self.plan.cache, receipt.shard)
+                data = self.workspace.read(key, most=receipt.feature_bytes)
                 return decode_shard(data, receipt, self.plan)[wanted]
             rows, features, _ = self._chunks(receipt, np.unique(wanted))
             return features[np.searchsorted(rows, wanted)]

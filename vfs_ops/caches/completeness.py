@@ -11,7 +11,8 @@ from typing import Final
 
 from vfs_ops.caches.layout import cache_key, receipt_key
 from vfs_ops.caches.plans import Plan
-from vfs_ops.caches.receipts import Receipt
+from vfs_ops.caches.receipts import Receipt, most_receipt_bytes
+from vfs_ops.caches.shards import most_encoded_bytes
 from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.store.workspace import Workspace
 
@@ -93,7 +94,8 @@ def read_receipt(workspace: Workspace, plan: Plan, shard: int) -> Receipt:
     DamagedError, NewerFormatError
         If it does not fit the plan.
     """
-    receipt = Receipt.decode(workspace.read(receipt_key(plan.cache, shard)))
+    data = workspace.read(receipt_key(plan.cache, shard), most=most_receipt_bytes(plan))
+    receipt = Receipt.decode(data)
     if receipt.shard != shard:
         raise DamagedError(f"the receipt of shard {shard} speaks of {receipt.shard}; run verify")
     check_rows(plan, [receipt])
@@ -106,7 +108,8 @@ def check_rows(plan: Plan, receipts: Iterable[Receipt]) -> None:
     Raises
     ------
     DamagedError
-        If one covers other rows, or has another number of chunks.
+        If one covers other rows, has another number of chunks, or claims more bytes than such a
+        shard can have.
     """
     for receipt in receipts:
         chunks = -(-(receipt.stop - receipt.start) // plan.images_per_chunk)
@@ -116,4 +119,9 @@ def check_rows(plan: Plan, receipts: Iterable[Receipt]) -> None:
             raise DamagedError(
                 f"the receipt of shard {receipt.shard} covers rows {rows[0]} to {rows[1]} in "
                 f"{len(receipt.chunk_checksums)} chunks, which is not the plan's; run verify"
+            )
+        if receipt.feature_bytes > most_encoded_bytes(plan):
+            raise DamagedError(
+                f"the receipt of shard {receipt.shard} claims {receipt.feature_bytes:,} bytes; "
+                f"its plan allows {most_encoded_bytes(plan):,}; run verify"
             )

@@ -24,6 +24,7 @@ from vfs_ops.errors import DamagedError, NotFoundError, PlanMismatchError
 from vfs_ops.identity.canonical import canonical_json, is_id, parse_json
 from vfs_ops.identity.spec import CacheSpec
 from vfs_ops.models.closeness import alike
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES
 from vfs_ops.store.workspace import Workspace
 
 
@@ -52,6 +53,11 @@ def probe_key(cache_id: str) -> str:
     return cache_key(cache_id, "data.zarr", "probe", "c", "0", "0", "0")
 
 
+def probe_bytes(plan: Plan) -> int:
+    """Return the bytes of the stored probe."""
+    return 4 * plan.grid[0] * plan.grid[1] * plan.channels
+
+
 def receipt_key(cache_id: str, shard: int) -> str:
     """Return the key of the receipt of one shard."""
     return cache_key(cache_id, "receipts", f"{shard:05d}.json")
@@ -70,7 +76,7 @@ def read_plan(workspace: Workspace, cache_id: str) -> Plan | None:
     NewerFormatError, UnsafeMetadataError, DamagedError
         If there is one and it cannot be used.
     """
-    data = workspace.read_optional(cache_key(cache_id, "plan.json"))
+    data = workspace.read_optional(cache_key(cache_id, "plan.json"), most=MAX_DOCUMENT_BYTES)
     return None if data is None else decode_plan(data)
 
 
@@ -131,8 +137,9 @@ def read_probe(workspace: Workspace, plan: Plan) -> NDArray[np.float32]:
     DamagedError
         If it is cut off.
     """
-    data = workspace.read(probe_key(plan.cache))
-    if len(data) != 4 * int(np.prod(plan.image_shape)):
+    size = probe_bytes(plan)
+    data = workspace.read(probe_key(plan.cache), most=size)
+    if len(data) != size:
         raise DamagedError(f"the probe of cache {plan.cache[:12]} is cut off; mirror again")
     return np.frombuffer(data, "<f4").reshape(plan.image_shape)
 
@@ -250,7 +257,8 @@ def read_spec(workspace: Workspace, cache_id: str) -> CacheSpec:
     NewerFormatError, DamagedError, SpecError
         If there is one and it cannot be used.
     """
-    data = workspace.read_optional(cache_key(cache_id, "cache.json")) if is_id(cache_id) else None
+    key = cache_key(cache_id, "cache.json")
+    data = workspace.read_optional(key, most=MAX_DOCUMENT_BYTES) if is_id(cache_id) else None
     if data is None:
         raise NotFoundError(
             f"no cache {cache_id[:80]!r} in {workspace.url}; `vfs ls` lists what is there"

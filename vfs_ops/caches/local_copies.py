@@ -118,13 +118,12 @@ class LocalCopies:
         room = scratch.memory("stored", size + norm_bytes(self.store.plan))
         try:
             data = Folder.at(self.directory).read_into(path.name, room)
-        except NotFoundError:
-            return None
-        cost = ReadCost(reading=time.perf_counter() - started)
-        try:
+            cost = ReadCost(reading=time.perf_counter() - started)
             arrays = decode_stored(
                 data[:size], data[size:], receipt, self.store.plan, scratch, cost
             )
+        except NotFoundError:
+            return None
         except DamagedError:
             with contextlib.suppress(OSError):  # of a read-only folder it is left
                 path.unlink()

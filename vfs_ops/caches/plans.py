@@ -77,6 +77,7 @@ class Plan:
             and all(type(n) is int and 0 < n < 1 << 32 for n in small)
             and all(type(n) is int and n > 0 and n & (n - 1) == 0 for n in powers)
             and max(self.images_per_chunk, self.batch_size) <= self.images_per_shard
+            and self.images_per_shard <= MAX_IMAGES_PER_SHARD
             and self.images_per_shard * self.image_bytes <= MAX_SHARD_BYTES
             and self.shard_count <= MAX_SHARDS
             and (self.threads is None or type(self.threads) is int)
@@ -92,8 +93,8 @@ class Plan:
                 f"{self.grid} cells, {self.channels} channels, in shards of "
                 f"{self.images_per_shard} and chunks of {self.images_per_chunk}, codec "
                 f"{self.codec!r}, {self.threads} threads; expected powers of two, a known codec, "
-                f"shards up to {MAX_SHARD_BYTES >> 20} MiB and up to {MAX_THREADS} threads; it was "
-                "changed or is not ours: build it again"
+                f"shards up to {MAX_SHARD_BYTES >> 20} MiB and {MAX_IMAGES_PER_SHARD} images, and "
+                f"up to {MAX_THREADS} threads; it was changed or is not ours: build it again"
             )
 
     @property

@@ -18,6 +18,10 @@ from vfs_ops.errors import DamagedError
 from vfs_ops.identity.canonical import FORMATS, canonical_json, check_format, is_id, parse_json
 from vfs_ops.store.parquet_files import ROW_GROUP_ROWS, open_footer, read_groups
 
+MAX_TABLE_BYTES: Final = 1 << 30
+"""No table of all receipts is read or written that is larger: some million shards."""
+
+_REASON_BYTES: Final = 1 << 15  # why a row is invalid: a URI of 4,096 characters, and a line
 _AT_ONCE: Final = 256  # receipts that are Python objects at a time
 
 
@@ -186,6 +190,17 @@ class ReceiptTable(Sequence[Receipt]):
                 )
             pairs = tuple(zip(row["invalid_rows"], row["invalid_reasons"], strict=True))
             yield Receipt._from_values({**row, "invalid": pairs})
+
+
+def most_receipt_bytes(plan: Plan) -> int:
+    """Return the most bytes that the receipt of a shard has: one of unreadable images is long."""
+    return (plan.images_per_shard + 2) * _REASON_BYTES
+
+
+def most_table_bytes(plan: Plan) -> int:
+    """Return the most bytes that the table of all receipts of a cache has."""
+    # no receipt is longer in the table than alone
+    return min(MAX_TABLE_BYTES, (plan.shard_count + 1) * most_receipt_bytes(plan))
 
 
 def encode_receipts(receipts: Iterable[Receipt]) -> bytes:

@@ -34,6 +34,17 @@ def decoded_bytes(plan: Plan) -> int:
     return plan.images_per_shard * plan.image_bytes
 
 
+def most_encoded_bytes(plan: Plan) -> int:
+    """Return the most bytes that a stored shard of features has."""
+    return plan.chunks_per_shard * _most_chunk_bytes(plan) + index_bytes(plan)
+
+
+def _most_chunk_bytes(plan: Plan) -> int:
+    size = plan.images_per_chunk * plan.image_bytes
+    # zstd's own bound is below this
+    return size if plan.codec == "none" else size + size // 128 + 1024
+
+
 def encode_features(stored: NDArray[np.floating], plan: Plan) -> bytes:
     """Encode the features of one shard.
 
@@ -94,9 +105,7 @@ def decode_index(tail: bytes, images: int, plan: Plan, what: str) -> NDArray[np.
     count = -(-images // plan.images_per_chunk)
     whole = np.frombuffer(table, "<u8").reshape(-1, 2)
     used = whole[:count]
-    largest = plan.images_per_chunk * plan.image_bytes
-    if plan.codec == "zstd":
-        largest += largest // 128 + 1024  # zstd's own bound is below this
+    largest = _most_chunk_bytes(plan)
     lengths = used[:, 1]
     ends = np.cumsum(np.minimum(lengths, np.uint64(largest + 1)))
     sound = (

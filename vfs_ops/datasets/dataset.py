@@ -29,7 +29,7 @@ from vfs_ops.errors import (
 )
 from vfs_ops.identity.canonical import canonical_json, check_format, document_id, is_id, parse_json
 from vfs_ops.identity.spec import NULL_DIGEST, images_document
-from vfs_ops.store.locations import Folder
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES, Folder
 from vfs_ops.store.parquet_files import ROW_GROUP_ROWS
 from vfs_ops.store.workspace import Workspace
 
@@ -128,7 +128,8 @@ class Dataset:
         try:
             data = self.workspace.read(pack_key(folder_of(self.id), pack), offset, offset + length)
         except (NotFoundError, ForbiddenError) as error:
-            if self.workspace.read_optional(left_out_key(folder_of(self.id))) is None:
+            key = left_out_key(folder_of(self.id))
+            if self.workspace.read_optional(key, most=MAX_DOCUMENT_BYTES) is None:
                 raise
             raise NotFoundError(
                 f"image {row} has no preview here: this copy of dataset {self.id[:12]} was made "
@@ -188,7 +189,7 @@ class Dataset:
         return self._hint() == hint
 
     def _hint(self) -> bytes | None:
-        return self.workspace.read_optional(hint_key(self.id))
+        return self.workspace.read_optional(hint_key(self.id), most=MAX_DOCUMENT_BYTES)
 
 
 class ImageReader:
@@ -284,7 +285,8 @@ def open_dataset(workspace: Workspace, dataset_id: str) -> Dataset:
             f"{dataset_id[:80]!r} is no dataset id; expected 64 hexadecimal digits"
         )
     what = f"dataset {dataset_id}"
-    data = workspace.read_optional(f"{folder_of(dataset_id)}/dataset.json")
+    key = f"{folder_of(dataset_id)}/dataset.json"
+    data = workspace.read_optional(key, most=MAX_DOCUMENT_BYTES)
     if data is None:
         raise NotFoundError(
             f"no {what} in {workspace.url}; list what there is, or ingest the images"

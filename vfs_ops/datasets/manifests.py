@@ -18,7 +18,12 @@ from vfs_ops.errors import DamagedError, InputError
 from vfs_ops.identity.canonical import FORMATS, document_id
 from vfs_ops.identity.spec import NULL_DIGEST, images_document
 from vfs_ops.images.decoding import MAX_PIXELS
-from vfs_ops.store.parquet_files import ROW_GROUP_ROWS, open_footer, read_groups
+from vfs_ops.store.parquet_files import (
+    MAX_FOOTER_BYTES,
+    ROW_GROUP_ROWS,
+    open_footer,
+    read_groups,
+)
 from vfs_ops.store.ranged import open_ranged
 from vfs_ops.store.workspace import Workspace
 
@@ -74,7 +79,7 @@ class Manifest:
 
         It is held decoded, and rows cost no time either, unless that takes more than `HELD_BYTES`.
         """
-        whole = replace(self, content=self.workspace.read(self.key))
+        whole = replace(self, content=self.workspace.read(self.key, most=self.size))
         tables, left = [self.schema.empty_table()], HELD_BYTES
         for group in range(self.footer.num_row_groups):
             tables.append(whole._read([group], self.schema.names))
@@ -187,6 +192,12 @@ def open_manifest(workspace: Workspace, key: str) -> Manifest:
     what = f"{workspace.url}/{key}"
     size = workspace.stat(key).size
     footer = open_footer(open_ranged(workspace, key, size), what)
+    claimed = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    if size > claimed + MAX_FOOTER_BYTES:
+        raise DamagedError(
+            f"{what} has {size:,} bytes, for rows that take {claimed:,}; ingest again, or mirror "
+            "it again"
+        )
     schema = footer.schema.to_arrow_schema()
     missing = [name for name in OWN_COLUMNS.names if name not in schema.names]
     if missing:

@@ -21,6 +21,9 @@ MAX_PREVIEW_BYTES: Final = 2**20
 PACK_IMAGES: Final = 1024
 """Rows of the manifest whose previews stand in one pack; unreadable ones have none."""
 
+MAX_PACK_BYTES: Final = PACK_IMAGES * MAX_PREVIEW_BYTES
+"""Bytes of a pack, at most."""
+
 
 def encode_preview(image: Image.Image) -> bytes:
     """Return the preview of a decoded image: the whole of it, as a JPEG without metadata.

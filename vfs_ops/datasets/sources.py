@@ -11,7 +11,7 @@ from PIL import Image
 
 from vfs_ops.datasets.manifests import RESERVED
 from vfs_ops.datasets.metadata import is_clean_text, normal_metadata
-from vfs_ops.errors import ImageError, SourceError, StorageError
+from vfs_ops.errors import DamagedError, ImageError, SourceError, StorageError
 from vfs_ops.images.decoding import (
     MAX_BYTES,
     content_digest,
@@ -134,10 +134,10 @@ class Files:
         if is_remote(place.uri):
             data = read_url(place.uri, MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
-                raise ImageError(f"the file has more than {MAX_BYTES} bytes, the most that is read")
+                raise _too_long()
             return Content(data)
         if place.byte_offset is None:
-            return Content(self._folder(place).read(place.uri))
+            return Content(self._read_whole(place))
         shard, size = place.uri.partition("#")[0], place.size or 0
         if place.byte_offset < 0 or size < 0:
             raise ImageError(f"{size} bytes at {place.byte_offset} are in no shard")
@@ -149,6 +149,12 @@ class Files:
             )
         return Content(data)
 
+    def _read_whole(self, place: Place) -> bytes:
+        try:
+            return self._folder(place).read(place.uri, most=MAX_BYTES)
+        except DamagedError as error:
+            raise _too_long() from error
+
     def stat(self, place: Place) -> FileStat:
         """Return size and change token of a file."""
         if is_remote(place.uri):
@@ -159,6 +165,10 @@ class Files:
         if self.root is None:
             raise SourceError(f"{place.uri!r} is relative; say in which folder the images are")
         return self.root
+
+
+def _too_long() -> ImageError:
+    return ImageError(f"the file has more than {MAX_BYTES} bytes, the most that is read")
 
 
 def is_remote(uri: str) -> bool:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vfs_ops.datasets.dataset import Dataset, folder_of
 from vfs_ops.datasets.manifests import decode_parquet, encode_parquet
-from vfs_ops.datasets.previews import check_span, pack_key
+from vfs_ops.datasets.previews import MAX_PACK_BYTES, check_span, pack_key
 from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.identity.canonical import document_id
 from vfs_ops.store.workspace import Workspace
@@ -142,7 +142,7 @@ def gather_previews(
         place = workspace
         if previous is not None and not key.startswith("staging/"):
             place = previous.workspace
-        whole = place.read(key) if len(parts) > _RANGED_READS else None
+        whole = place.read(key, most=MAX_PACK_BYTES) if len(parts) > _RANGED_READS else None
         for row, start, length in parts:
             stop = start + length
             data = place.read(key, start, stop) if whole is None else whole[start:stop]

@@ -36,7 +36,7 @@ def split_url(text: str) -> tuple[Folder, str]:
 
 
 MAX_TABLE_BYTES: Final = 1 << 32
-"""Bytes in memory that a Parquet table may claim."""
+"""Bytes that a table may have, and in memory a Parquet table may claim."""
 
 
 def read_table(folder: Folder, name: str, text: Sequence[str] = ()) -> pa.Table:
@@ -57,7 +57,7 @@ def read_table(folder: Folder, name: str, text: Sequence[str] = ()) -> pa.Table:
     SourceError
         If it is none of these, malformed, or two columns share a name.
     """
-    what, data = f"{folder.url}/{name}", folder.read(name)
+    what, data = f"{folder.url}/{name}", folder.read(name, most=MAX_TABLE_BYTES)
     suffix = "." + name.lower().rpartition(".")[2]
     try:
         if suffix == ".parquet":

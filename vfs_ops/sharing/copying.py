@@ -35,7 +35,7 @@ class Copier:
         """List what the target has below a prefix, so that only that is looked at again."""
         self._there.update(stat.path for stat in self.target.walk(prefix))
 
-    def copy(self, key: str, right: Check) -> None:
+    def copy(self, key: str, right: Check, most: int) -> None:
         """Bring an object to the target, unless it is there and right.
 
         Parameters
@@ -44,18 +44,20 @@ class Copier:
             In both workspaces.
         right
             Tells whether bytes are those that belong there.
+        most
+            Bytes that may belong there.
 
         Raises
         ------
         DamagedError
             If the source's are not, or it has none.
         """
-        stored = self.target.read_optional(key) if key in self._there else None
+        stored = self._stored(key, most) if key in self._there else None
         if stored is not None and right(stored):
             self._count(kept=1)
             return
         try:
-            data = self.source.read(key)
+            data = self.source.read(key, most=most)
         except (NotFoundError, ForbiddenError) as error:
             raise DamagedError(f"{self.source.url}/{key} is missing; {_ADVICE}") from error
         if not right(data):
@@ -67,12 +69,19 @@ class Copier:
     def write(self, key: str, data: bytes) -> None:
         """Write an object to the target, over another one; nothing if it is there already."""
         if not self.target.create(key, data):
-            if self.target.read_optional(key) == data:
+            if self._stored(key, len(data)) == data:
                 self._count(kept=1)
                 return
             self.before_replacing()
             self.target.replace(key, data)
         self._count(copied=1, size=len(data))
+
+    def _stored(self, key: str, most: int) -> bytes | None:
+        """Read what the target has; None also if that is longer than what belongs there."""
+        try:
+            return self.target.read_optional(key, most=most)
+        except DamagedError:
+            return None
 
     def _count(self, *, copied: int = 0, kept: int = 0, size: int = 0) -> None:
         with self._lock:

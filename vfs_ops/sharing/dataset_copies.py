@@ -10,12 +10,13 @@ import numpy as np
 from vfs_ops.datasets.dataset import Dataset, folder_of, hint_key, open_dataset
 from vfs_ops.datasets.manifests import dataset_document, decode_parquet
 from vfs_ops.datasets.origins import hint_for_copy
-from vfs_ops.datasets.previews import check_span, left_out_key, pack_key
+from vfs_ops.datasets.previews import MAX_PACK_BYTES, check_span, left_out_key, pack_key
 from vfs_ops.errors import DamagedError, NotFoundError
 from vfs_ops.identity.canonical import canonical_json
 from vfs_ops.progress import Progress, ProgressCallback
 from vfs_ops.sharing.copying import Check, Copier
 from vfs_ops.store.concurrent_reads import in_threads
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES
 from vfs_ops.store.workspace import Workspace
 
 _COPIERS: Final = 8
@@ -34,7 +35,8 @@ def has_dataset(workspace: Workspace, dataset_id: str, *, previews: bool) -> boo
 
 def has_previews(workspace: Workspace, dataset_id: str) -> bool:
     """Tell whether the previews of a dataset were not left out when it was copied."""
-    return workspace.read_optional(left_out_key(folder_of(dataset_id))) is None
+    key = left_out_key(folder_of(dataset_id))
+    return workspace.read_optional(key, most=MAX_DOCUMENT_BYTES) is None
 
 
 def copy_dataset(
@@ -52,10 +54,10 @@ def copy_dataset(
     """
     folder = folder_of(dataset.id)
     copier.look_around(folder)
-    copier.copy(f"{folder}/manifest.parquet", _is_manifest_of(dataset))
+    copier.copy(f"{folder}/manifest.parquet", _is_manifest_of(dataset), dataset.manifest.size)
     if previews:
         packs = list(_packs(dataset))
-        copied = in_threads(lambda pack: copier.copy(*pack), packs, _COPIERS)
+        copied = in_threads(lambda pack: copier.copy(*pack, MAX_PACK_BYTES), packs, _COPIERS)
         for done, _ in enumerate(copied, 1):
             progress(Progress("previews", done, len(packs), "packs"))
         copier.target.delete(left_out_key(folder))
@@ -106,7 +108,7 @@ def _holds(spans: list[tuple[int, int]]) -> Check:
 def _copy_hints(copier: Copier, dataset: Dataset) -> None:
     """Copy what tells where the images are and whether they changed, as far as it may be told."""
     key = hint_key(dataset.id)
-    stored = copier.source.read_optional(key)
+    stored = copier.source.read_optional(key, most=MAX_DOCUMENT_BYTES)
     hint = None if stored is None else hint_for_copy(stored, copier.source, copier.target)
     if hint is None or copier.target.exists(key):
         return

@@ -138,7 +138,7 @@ class ForeignArray:
                 f"{self._name(chunk)} has {size} bytes; a chunk of {self.chunk_bytes} bytes cannot "
                 f"take more than {largest}; it is not what was written"
             )
-        return self.folder.read(key)
+        return self.folder.read(key, most=largest)
 
     def _decoded(self, data: bytes, chunk: int) -> bytes | Any:
         what, size = self._name(chunk), self.chunk_bytes
@@ -191,7 +191,7 @@ def open_array(folder: Folder, path: str | None = None) -> ForeignArray:
     key = f"{path}/.zarray" if path else ".zarray"
     if folder.stat(key).size > MAX_METADATA_BYTES:
         raise UnsafeMetadataError(f"{what}/.zarray is larger than {MAX_METADATA_BYTES} bytes")
-    data = folder.read(key)
+    data = folder.read(key, most=MAX_METADATA_BYTES)
     document = parse_json(data, f"{what}/.zarray")
     shape, chunks = _sizes(document.get("shape")), _sizes(document.get("chunks"))
     compressor = document.get("compressor")

@@ -8,15 +8,24 @@ from typing import Final
 
 from vfs_ops.builds import claims
 from vfs_ops.caches.cache import Cache, open_cache
-from vfs_ops.caches.commits import Commit, decode_commit, read_commit, small_objects
+from vfs_ops.caches.commits import (
+    Commit,
+    decode_commit,
+    most_bytes,
+    read_commit,
+    small_objects,
+)
 from vfs_ops.caches.layout import cache_key, features_key, receipt_key, sq_norm_key, valid_key
+from vfs_ops.caches.plans import Plan
 from vfs_ops.caches.receipts import Receipt
+from vfs_ops.caches.shard_sources import norm_bytes
 from vfs_ops.datasets.dataset import Dataset, open_dataset
 from vfs_ops.errors import DamagedError, IncompleteError, MismatchError, PlanMismatchError
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.sharing.copying import Check, Copier, has_digest
 from vfs_ops.sharing.dataset_copies import copy_dataset, finish_dataset, has_dataset, has_previews
 from vfs_ops.store.concurrent_reads import in_threads
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES
 from vfs_ops.store.workspace import Workspace
 
 MEMORY_BYTES: Final = 2**29
@@ -147,7 +156,7 @@ def mirror_cache(
             copy_dataset(copier, cache.dataset, previews=previews, progress=progress)
         _copy_cache(copier, cache, progress)
         finish_dataset(copier, cache.dataset)
-        copier.copy(cache_key(cache_id, "complete.json"), _is_commit_of(cache))
+        copier.copy(cache_key(cache_id, "complete.json"), _is_commit_of(cache), MAX_DOCUMENT_BYTES)
     return _report(copier, cache, cache.dataset, present=False)
 
 
@@ -174,8 +183,8 @@ def _copy_cache(copier: Copier, cache: Cache, progress: ProgressCallback) -> Non
 
     def copy_shard(shard: int) -> None:
         receipt = cache.receipts[shard]
-        for key, digest in _objects(cache.id, receipt):
-            copier.copy(key, has_digest(digest))
+        for key, digest, size in _objects(cache.plan, receipt):
+            copier.copy(key, has_digest(digest), size)
         copier.write(receipt_key(cache.id, shard), receipt.encode())
 
     largest = max((receipt.feature_bytes for receipt in cache.receipts), default=1)
@@ -187,7 +196,7 @@ def _copy_cache(copier: Copier, cache: Cache, progress: ProgressCallback) -> Non
 
 
 def _check_plan(target: Workspace, cache: Cache) -> None:
-    stored = target.read_optional(cache_key(cache.id, "plan.json"))
+    stored = target.read_optional(cache_key(cache.id, "plan.json"), most=MAX_DOCUMENT_BYTES)
     if stored is not None and not _digest_in(cache, "plan.json")(stored):
         raise PlanMismatchError(
             f"{target.url} has an unfinished build of cache {cache.id[:12]} that is cut into other "
@@ -196,18 +205,19 @@ def _check_plan(target: Workspace, cache: Cache) -> None:
 
 
 def _copy_committed(copier: Copier, cache: Cache, name: str) -> None:
-    copier.copy(f"{cache_key(cache.id)}/{name}", _digest_in(cache, name))
+    key, most = f"{cache_key(cache.id)}/{name}", most_bytes(name, cache.plan)
+    copier.copy(key, _digest_in(cache, name), most)
 
 
 def _digest_in(cache: Cache, name: str) -> Check:
     return has_digest("" if cache.commit is None else cache.commit.objects.get(name, ""))
 
 
-def _objects(cache_id: str, receipt: Receipt) -> Iterator[tuple[str, str]]:
-    """Yield key and digest of each object of a shard."""
-    yield features_key(cache_id, receipt.shard), receipt.features
-    yield sq_norm_key(cache_id, receipt.shard), receipt.sq_norm
-    yield valid_key(cache_id, receipt.shard), receipt.valid
+def _objects(plan: Plan, receipt: Receipt) -> Iterator[tuple[str, str, int]]:
+    """Yield key, digest and size of each object of a shard."""
+    yield features_key(plan.cache, receipt.shard), receipt.features, receipt.feature_bytes
+    yield sq_norm_key(plan.cache, receipt.shard), receipt.sq_norm, norm_bytes(plan)
+    yield valid_key(plan.cache, receipt.shard), receipt.valid, plan.images_per_shard
 
 
 def _is_commit_of(cache: Cache) -> Check:

@@ -15,7 +15,7 @@ from vfs_ops.errors import DamagedError, NewerFormatError
 from vfs_ops.identity.canonical import is_id
 from vfs_ops.store.concurrent_reads import read_many
 from vfs_ops.store.file_stats import FileStat
-from vfs_ops.store.locations import Folder
+from vfs_ops.store.locations import MAX_DOCUMENT_BYTES, Folder
 from vfs_ops.store.workspace import Workspace
 
 Kind = Literal["cache", "dataset", "search", "staging", "claim", "temporary"]
@@ -171,7 +171,7 @@ def datasets_of(workspace: Workspace, cache_ids: Collection[str]) -> set[str]:
     """
     keys = [cache_key(cache_id, "plan.json") for cache_id in cache_ids if is_id(cache_id)]
     found = set()
-    for key, data in zip(keys, read_many(workspace, keys), strict=True):
+    for key, data in zip(keys, read_many(workspace, keys, most=MAX_DOCUMENT_BYTES), strict=True):
         if data is not None:
             try:
                 found.add(decode_plan(data).dataset)

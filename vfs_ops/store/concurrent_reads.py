@@ -6,9 +6,10 @@ import contextvars
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
-from vfs_ops.store.locations import Folder
+from vfs_ops.store.locations import MAX_OBJECT_BYTES, Folder
 from vfs_ops.store.urls import LOCAL_PROTOCOLS
 
 READERS: Final = 32
@@ -19,18 +20,25 @@ R = TypeVar("R")
 
 
 def read_many(
-    folder: Folder, paths: Iterable[str], *, readers: int = READERS
+    folder: Folder,
+    paths: Iterable[str],
+    *,
+    most: int = MAX_OBJECT_BYTES,
+    readers: int = READERS,
 ) -> Iterator[bytes | None]:
     """Read whole objects, in the order of their paths; None for one that is not there.
 
-    At most twice `readers` objects are held at a time, however many are asked for.
+    At most twice `readers` objects are held at a time, however many are asked for; none may have
+    more than `most` bytes.
 
     Raises
     ------
+    DamagedError
+        If one has.
     AccessError, UnavailableError, StorageError
         As the storage answers.
     """
-    return concurrently(folder, folder.read_optional, paths, readers)
+    return concurrently(folder, partial(folder.read_optional, most=most), paths, readers)
 
 
 def read_ranges(

@@ -122,7 +122,7 @@ def already_there(error: BaseException) -> bool:
 
 def has_no_range(error: BaseException) -> bool:
     """Tell whether a read of a range failed since the object has no byte there: HTTP status 416."""
-    return _s3_answer(error)[1] == _NO_RANGE
+    return _NO_RANGE in (_s3_answer(error)[1], getattr(error, "code", None))
 
 
 def s3_error(code: str, status: int, message: str, what: str) -> VfsError:

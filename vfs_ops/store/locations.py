@@ -23,6 +23,11 @@ from vfs_ops.store.failures import has_no_range, storage_errors
 from vfs_ops.store.file_stats import FileStat, file_stat, walk_local
 from vfs_ops.store.urls import REMOTE_PROTOCOLS, SOURCE_PROTOCOLS, normalize_url
 
+MAX_DOCUMENT_BYTES: Final = 1 << 23
+"""No JSON document of a workspace is read that is larger; most have some kB."""
+MAX_OBJECT_BYTES: Final = 1 << 31
+"""Nothing at all is read whole that is larger: no shard is."""
+
 _HTTP: Final = tuple(f"{protocol}://" for protocol in http_files.PROTOCOLS)
 
 
@@ -132,32 +137,70 @@ class Folder:
             )
         return str(self.filesystem._strip_protocol(self.url)).rstrip("/") + "/" + relative
 
-    def read(self, relative: str, start: int | None = None, stop: int | None = None) -> bytes:
+    def read(
+        self,
+        relative: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        most: int = MAX_OBJECT_BYTES,
+    ) -> bytes:
         """Read a file, or its bytes `start` to `stop`; a negative start counts from the end.
+
+        Parameters
+        ----------
+        relative
+            Path of the file.
+        start, stop
+            As in a slice; None means from the beginning, and to the end.
+        most
+            Bytes that the file may have, if it is read whole. No more than one more is fetched,
+            whatever the storage says or sends.
 
         Raises
         ------
+        DamagedError
+            If the file is longer than `most`.
         NotFoundError, AccessError, UnavailableError, StorageError
             As the storage answers; a range that comes back with another length is a `StorageError`.
         """
-        path = self.path_of(relative)
+        path, what = self.path_of(relative), f"{self.url}/{relative}"
 
         def read() -> bytes:
+            if start is None and stop is None:
+                return self._read_whole(path, most)
             if self._is_http:
                 return http_files.read_http(self.filesystem, path, start, stop, stay=self.stays)
             return bytes(self.filesystem.cat_file(path, start=start, end=stop))
 
-        data = persistently(f"{self.url}/{relative}", read)
+        data = persistently(what, read)
         traffic.count(bytes_read=len(data))
         if start is not None and stop is not None and start >= 0 and len(data) > stop - start:
             raise StorageError(
-                f"{self.url}/{relative}: asked for {stop - start} bytes and got {len(data)}; "
+                f"{what}: asked for {stop - start} bytes and got {len(data)}; "
                 "the storage ignores ranges; use one that honours them"
             )
+        if start is None and stop is None and len(data) > most:
+            raise _too_long(what, most)
         return data
 
+    def _read_whole(self, path: str, most: int) -> bytes:
+        """Read a file, or the `most` and one bytes by which one that is too long is known."""
+        if self._is_http:
+            return http_files.read_http(self.filesystem, path, limit=most + 1, stay=self.stays)
+        if isinstance(self.filesystem, LocalFileSystem):
+            with open(path, "rb") as file:
+                # Python takes memory for as many bytes as it is asked for
+                return file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
+        try:
+            return bytes(self.filesystem.cat_file(path, start=0, end=most + 1))
+        except Exception as error:
+            if has_no_range(error):  # an empty object has none
+                return b""
+            raise
+
     def read_into(self, relative: str, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Read a whole file, into `buffer` where that saves fresh memory: if it is local and fits.
+        """Read a whole file, into `buffer` where that saves fresh memory: if it is local.
 
         Returns
         -------
@@ -166,62 +209,33 @@ class Folder:
 
         Raises
         ------
+        DamagedError
+            If the file is longer than the buffer.
         NotFoundError, AccessError, UnavailableError, StorageError
             As the storage answers.
         """
         if not isinstance(self.filesystem, LocalFileSystem):
-            return np.frombuffer(self.read(relative), np.uint8)
-        path = self.path_of(relative)
-        with storage_errors(f"{self.url}/{relative}"), open(path, "rb", buffering=0) as file:
+            return np.frombuffer(self.read(relative, most=len(buffer)), np.uint8)
+        path, what = self.path_of(relative), f"{self.url}/{relative}"
+        with storage_errors(what), open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size > len(buffer):
-                return np.frombuffer(self.read(relative), np.uint8)
+                raise _too_long(what, len(buffer))
             filled = 0
             while count := file.readinto(buffer[filled:size].data):
                 filled += count
         traffic.count(requests=1, bytes_read=filled)
         return buffer[:filled]
 
-    def read_optional(self, relative: str) -> bytes | None:
-        """Read a file that need not be there; None if it is not.
+    def read_optional(self, relative: str, *, most: int = MAX_OBJECT_BYTES) -> bytes | None:
+        """Read a file that need not be there, as `read` does; None if it is not.
 
         Public storages that may not be listed answer 403 for what is not there: None as well.
         """
         try:
-            return self.read(relative)
+            return self.read(relative, most=most)
         except (NotFoundError, ForbiddenError):
             return None
-
-    def read_bounded(self, relative: str, most: int) -> bytes:
-        """Read a whole file that nobody vouches for; no more than `most` bytes are fetched.
-
-        Raises
-        ------
-        DamagedError
-            If it is longer.
-        NotFoundError, AccessError, UnavailableError, StorageError
-            As the storage answers.
-        """
-        path = self.path_of(relative)
-
-        def read() -> bytes:
-            if self._is_http:
-                return http_files.read_http(self.filesystem, path, limit=most + 1, stay=self.stays)
-            try:
-                return bytes(self.filesystem.cat_file(path, start=0, end=most + 1))
-            except Exception as error:
-                if has_no_range(error):  # an empty object has none
-                    return b""
-                raise
-
-        data = persistently(f"{self.url}/{relative}", read)
-        traffic.count(bytes_read=len(data))
-        if len(data) > most:
-            raise DamagedError(
-                f"{self.url}/{relative} has more than {most:,} bytes, and is not read; ask whoever "
-                "wrote it"
-            )
-        return data
 
     def exists(self, relative: str) -> bool:
         """Tell whether a file or folder is there."""
@@ -285,3 +299,10 @@ class Folder:
         except FileNotFoundError:
             return {}
         return found
+
+
+def _too_long(what: str, most: int) -> DamagedError:
+    return DamagedError(
+        f"{what} has more than {most:,} bytes, the most that is read of it; it is not what was "
+        "written, so ask whoever wrote it"
+    )

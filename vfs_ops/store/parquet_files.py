@@ -7,6 +7,7 @@ stand in every row. So text is read as a dictionary, and spelled out only if it 
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -26,7 +27,15 @@ MAX_WRITTEN_BYTES: Final = 2**28
 """Bytes in Arrow's memory of `ROW_GROUP_ROWS` rows that may be written; far below what may be read,
 since Parquet stores small integers as larger ones."""
 
+MAX_FOOTER_BYTES: Final = 2**26
+"""Bytes that a footer may claim: that of ten million rows has a few MB."""
+
 _BATCH_ROWS: Final = 1024
+_TAIL_BYTES: Final = 2**16
+"""What is read first: most footers lie wholly in it."""
+_LENGTH_BYTES: Final = 8
+"""Of the footer's length and the mark behind it."""
+_MARK: Final = b"PAR1"
 
 
 @contextlib.contextmanager
@@ -52,7 +61,7 @@ def open_footer(file: Any, what: str) -> pq.FileMetaData:
         If it is no Parquet file, is inconsistent, or claims more than one of ours ever has.
     """
     with damage(what):
-        footer = pq.ParquetFile(file).metadata
+        footer = _read_footer(file, what)
         names = footer.schema.to_arrow_schema().names
         groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
         rows = [group.num_rows for group in groups]
@@ -67,6 +76,24 @@ def open_footer(file: Any, what: str) -> pq.FileMetaData:
             "where it came"
         )
     return footer
+
+
+def _read_footer(file: Any, what: str) -> pq.FileMetaData:
+    """Read a footer, of no other length than one of ours can have."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(min(size, _TAIL_BYTES))
+    length = int.from_bytes(tail[-_LENGTH_BYTES:-4], "little")
+    if length > MAX_FOOTER_BYTES:
+        raise DamagedError(
+            f"{what} claims a footer of {length:,} bytes; up to {MAX_FOOTER_BYTES:,} are read; "
+            "ingest again, or copy it again from where it came"
+        )
+    whole = length + _LENGTH_BYTES
+    if whole > len(tail):
+        file.seek(max(0, size - whole))
+        tail = file.read(min(size, whole))
+    return pq.ParquetFile(pa.BufferReader(_MARK + tail[-whole:])).metadata
 
 
 def read_groups(

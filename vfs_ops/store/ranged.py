@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 
+from vfs_ops.errors import DamagedError
 from vfs_ops.store.locations import Folder
 
 BUFFER_BYTES = 256 * 1024
 """What small reads are gathered into: one request fetches at least this much."""
+
+MAX_RANGE_BYTES = 2**30
+"""No more is read at once: a row group of a Parquet file has less."""
 
 
 class _Ranged(io.RawIOBase):
@@ -35,6 +39,11 @@ class _Ranged(io.RawIOBase):
         stop = min(self._at + len(buffer), self._size)
         if stop <= self._at:
             return 0
+        if stop - self._at > MAX_RANGE_BYTES:
+            raise DamagedError(
+                f"{self._folder.url}/{self._path}: {stop - self._at:,} bytes are to be read at "
+                f"once, of {MAX_RANGE_BYTES:,} at most; it is not what was written"
+            )
         data = self._folder.read(self._path, self._at, stop)
         buffer[: len(data)] = data
         self._at += len(data)

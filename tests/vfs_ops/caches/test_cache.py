@@ -29,8 +29,8 @@ def reads(monkeypatch):
     recorded = []
     read = Workspace.read
 
-    def record(self, key, start=None, stop=None):
-        data = read(self, key, start, stop)
+    def record(self, key, *part, **bounds):
+        data = read(self, key, *part, **bounds)
         recorded.append((key, len(data)))
         return data
 

@@ -108,8 +108,8 @@ def test_few_rows_read_few_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = open_manifest(workspace, "m")
     read, whole = [], Folder.read
 
-    def counting(self: Folder, *place: Any) -> bytes:
-        data = whole(self, *place)
+    def counting(self: Folder, *place: Any, **bounds: int) -> bytes:
+        data = whole(self, *place, **bounds)
         read.append(len(data))
         return data
 

@@ -107,9 +107,9 @@ def test_a_huge_file_is_not_even_read(
         file.truncate(300 * 2**20)
     whole = Folder.read
 
-    def read(self: Folder, path: str, *part: int) -> bytes:
+    def read(self: Folder, path: str, *part: int, **bounds: int) -> bytes:
         assert path != "huge.jpg"
-        return whole(self, path, *part)
+        return whole(self, path, *part, **bounds)
 
     monkeypatch.setattr(Folder, "read", read)
     dataset = ingest(str(folder), workspace)

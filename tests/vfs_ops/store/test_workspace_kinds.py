@@ -56,13 +56,13 @@ def test_what_nobody_vouches_for_is_read_up_to_a_bound(any_workspace: Workspace)
     any_workspace.create("x", b"0123456789")
     any_workspace.create("empty", b"")
     with counting() as traffic:
-        assert any_workspace.read_bounded("x", 10) == b"0123456789"
-        assert any_workspace.read_bounded("empty", 10) == b""
+        assert any_workspace.read("x", most=10) == b"0123456789"
+        assert any_workspace.read("empty", most=10) == b""
         with pytest.raises(DamagedError, match="more than 4 bytes"):
-            any_workspace.read_bounded("x", 4)
+            any_workspace.read("x", most=4)
     assert (traffic.requests, traffic.bytes_read) == (3, 15)
     with pytest.raises(NotFoundError):
-        any_workspace.read_bounded("y", 4)
+        any_workspace.read("y", most=4)
 
 
 def test_one_of_many_writers_wins(any_workspace: Workspace) -> None:
