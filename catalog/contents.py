@@ -9,7 +9,7 @@ from typing import cast
 from catalog.entries import Entry, EntryType, entry_key
 from catalog.marks import Alias, AnyMark, Deprecation, Mark
 from catalog.records import Record, read_records
-from vfs_ops.errors import VfsError
+from vfs_ops.errors import NameTakenError, VfsError
 from vfs_ops.identity.canonical import check_name
 from vfs_ops.store.workspace import Workspace
 
@@ -83,8 +83,10 @@ def latest_of(records: Sequence[Record]) -> Record:
     ----------
     records
         Those of the entries of one name, in their order; at least one. If the last of them cannot
-        be read, it is the one: nobody knows what it would come after.
+        be read, it is the one: nobody knows what it would come after. Those set aside do not count.
     """
+    counting = [r for r in records if not isinstance(r.found, NameTakenError)]
+    records = counting or records
     ranks = [(r.found.rank, r) for r in records if isinstance(r.found, Entry)]
     if records[-1] is not (ranks[-1][1] if ranks else None):
         return records[-1]

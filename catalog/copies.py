@@ -58,6 +58,8 @@ def copy_entries(source: Workspace, target: Workspace, entry: Entry) -> Copies:
     ------
     MismatchError
         If the name, or a version of it, stands for something else in the target.
+    NameTakenError
+        If somebody has given the name another meaning there at the same time, which counts.
     """
     said = read_contents(source)
     meant = _meant(said, entry)
@@ -67,6 +69,8 @@ def copy_entries(source: Workspace, target: Workspace, entry: Entry) -> Copies:
             target.create(copied.key, copied.encode())
     there = read_contents(target)
     own = {each.key: each for each in there.versions}
+    if any(each.key not in own for each in meant):  # set aside: somebody was faster even so
+        _missing(meant, source, target)
     notices = [
         f"{each.reference} is described otherwise in {target.url}, which registered it itself"
         for each in meant

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 
-from catalog.records import INDEX_KEY, MAX_INDEX_BYTES, list_records, read_index, read_listed
+from catalog.records import (
+    INDEX_KEY,
+    MAX_INDEX_BYTES,
+    Record,
+    list_records,
+    read_index,
+    read_listed,
+)
 from vfs_ops.errors import DamagedError, NewerFormatError, TooLargeError, VfsError
 from vfs_ops.identity.canonical import FORMATS, canonical_json
 from vfs_ops.store.workspace import Workspace
 
 
-def rebuild_index(workspace: Workspace) -> None:
-    """Write the index of all records, unless it stands so already.
+def rebuild_index(workspace: Workspace) -> list[Record]:
+    """Write the index of all records, unless it stands so already; returns the records.
 
     After writing, records and index are read again, until the index that is stored is that of the
     records that are listed. So of several writers at once, whoever wrote last has seen, after its
@@ -31,15 +38,16 @@ def rebuild_index(workspace: Workspace) -> None:
         If the storage fails.
     """
     while True:
+        records = read_listed(workspace, list_records(workspace))
         documents = {
             record.key: dict(record.document)
-            for record in read_listed(workspace, list_records(workspace))
+            for record in records
             if record.document is not None
             and (not isinstance(record.found, VfsError) or _is_newer(record.found))
         }
         with contextlib.suppress(DamagedError):  # an index is derived, so it is written anew
             if read_index(workspace) == documents:
-                return
+                return records
         index = {"kind": "index", "format": FORMATS["index"], "records": documents}
         data = canonical_json(index)
         if len(data) > MAX_INDEX_BYTES:

@@ -192,7 +192,7 @@ def _append(
         records = read_records(workspace, kind, name, all_listed=True)
         own = [record for record in records if record.place[0] == "entry"]
         entries = [record.found for record in own if isinstance(record.found, Entry)]
-        if own and not isinstance(own[-1].found, Entry):
+        if own and not isinstance(own[-1].found, Entry | NameTakenError):
             entries = []  # nobody can say what the last one says, so it is said anew
         entry = say(entries, own[-1].place[3] + 1 if own else 1)
         _check_free(entry, [record.found for record in own if isinstance(record.found, Entry)])
@@ -238,9 +238,17 @@ def _last_beside(entries: Sequence[Entry], entry: Entry) -> Entry | None:
 
 
 def _create(workspace: Workspace, entry: Entry) -> bool:
-    """Write an entry; False if somebody else has written one of that number."""
+    """Write an entry; False if somebody else has written one of that number.
+
+    Raises
+    ------
+    NameTakenError
+        If somebody else has given the name another meaning at the same time, which counts.
+    """
     Entry.from_document(entry.document())  # what no reader would take is not written
     created = workspace.create(entry.key, entry.encode())
     if created:
-        rebuild_index(workspace)
+        for record in rebuild_index(workspace):
+            if record.key == entry.key and isinstance(record.found, NameTakenError):
+                raise record.found
     return created

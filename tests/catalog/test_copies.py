@@ -1,12 +1,15 @@
 """What a catalog says of a cache, said in another workspace too."""
 
+import json
+
 import numpy as np
 import pytest
 from made_caches import made_cache
 
 import catalog
 from catalog import About, marking, registration
-from vfs_ops.errors import MismatchError
+from catalog.records import INDEX_KEY
+from vfs_ops.errors import MismatchError, NameTakenError
 from vfs_ops.sharing.mirroring import mirror_cache
 from vfs_ops.store.workspace import Workspace
 
@@ -162,3 +165,46 @@ def test_what_somebody_else_registers_meanwhile_is_not_written_over(source, monk
     monkeypatch.setattr(Workspace, "create", slowly)
     with pytest.raises(MismatchError, match=r"cache toy@1 is "):
         catalog.copy_entries(source, target, entry)
+
+
+@pytest.mark.parametrize("first", ["the mirror", "the registration"])
+def test_a_name_that_a_mirror_and_a_registration_give_at_once_has_one_meaning(
+    source, monkeypatch, first
+):
+    """Each writes a number of its own, since neither sees what the other writes."""
+    target = Workspace.in_memory()
+    entry = catalog.find(source, "toy@2", "cache")
+    mirror_cache(source, target, entry.id)
+    other = made_cache(target, np.ones((2, 2, 2, 4), np.float32), dtype="float32")
+    create, waiting = Workspace.create, [True]
+
+    def mirror():
+        return catalog.copy_entries(source, target, entry)
+
+    def register_other():
+        return catalog.register_cache(target, "toy", other, dataset_name="photos")
+
+    def slowly(workspace, key, data):
+        if waiting and key.startswith("catalog/caches/toy/"):
+            waiting.clear()
+            (register_other if first == "the mirror" else mirror)()
+        return create(workspace, key, data)
+
+    monkeypatch.setattr(Workspace, "create", slowly)
+    if first == "the mirror":
+        with pytest.raises(NameTakenError, match=r"toy/00002.json is set aside"):
+            mirror()
+    else:
+        register_other()
+    assert [each.id for each in catalog.list_versions(target, "cache", "toy")] == [other.id]
+    assert catalog.find(target, "toy", "cache").id == other.id
+    index = json.loads(target.read(INDEX_KEY))["records"]
+    assert [key for key in index if "/toy/" in key] == ["catalog/caches/toy/00001.json"]
+    with pytest.raises(NameTakenError, match="a name keeps its meaning"):
+        catalog.find(target, "toy@2", "cache")
+    with pytest.raises(NameTakenError):
+        mirror()
+    about = About(owner="ann")
+    again = catalog.register_cache(target, "toy", other, dataset_name="photos", about=about)
+    assert (again.version, again.about["owner"]) == (4, "ann")
+    assert register_other() == again
