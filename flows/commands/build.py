@@ -136,8 +136,8 @@ def layers(model: str, weights: str | None, checkpoint: str | None, as_json: boo
     type=click.Choice(["sizes", "digests"]),
     default="sizes",
     show_default=True,
-    help="How finished caches are looked at first: digests reads them, to repair what `vfs verify` "
-    "finds.",
+    help="How finished caches are looked at first: digests reads them, and computes 32 images "
+    "anew, to repair what `vfs verify` finds.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be computed; write nothing.")
 @threads_option

@@ -23,6 +23,7 @@ from vfs_ops.store.urls import LOCAL_PROTOCOLS
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from vfs_ops.builds.reports import NoticeCallback
     from vfs_ops.models.extract import FeatureExtractor
 
 
@@ -117,7 +118,7 @@ class BuildJob(Job):
                 tars=self.tars,
                 threads=self.threads,
             ).run(watcher)
-        prepared = watcher.stage("plan", self.prepare)
+        prepared = watcher.stage("plan", lambda: self.prepare(watcher.note))
         watcher.table(plan_table(prepared.dataset_name, prepared.names, prepared.planned))
         stage = BuildStage(
             Workspace.at(self.workspace),
@@ -144,8 +145,14 @@ class BuildJob(Job):
         with self._cluster(prepared) as cluster:
             cluster.check_capacity(prepared.planned, prepared.dataset.workspace, self._quota())
 
-    def prepare(self) -> PreparedBuild:
+    def prepare(self, on_notice: NoticeCallback | None = None) -> PreparedBuild:
         """Find the dataset, load the models and plan; writes nothing.
+
+        Parameters
+        ----------
+        on_notice
+            If given, finished caches that lack something are made unfinished first, of which it is
+            told: so the plan counts that, and where it is computed is known.
 
         Raises
         ------
@@ -157,6 +164,7 @@ class BuildJob(Job):
         dataset = catalog.open_dataset(workspace, self.dataset)
         extractors = tuple(self._load(choice) for choice in self.extractors)
         from vfs_ops.builds.builder import plan_build
+        from vfs_ops.builds.repair import mend_finished
 
         names = cache_names(
             workspace,
@@ -166,7 +174,18 @@ class BuildJob(Job):
             dtype=self.dtype,
             name=self.name,
         )
-        planned = plan_build(dataset, extractors, dtype=self.dtype, images=self.place())
+        images = self.place()
+        if on_notice is not None and self.check == "sizes":  # "digests" are for the workers
+            mend_finished(
+                *(dataset, extractors),
+                workspace=workspace,
+                dtype=self.dtype,
+                images=images,
+                check=self.check,
+                client=None,
+                on_notice=on_notice,
+            )
+        planned = plan_build(dataset, extractors, dtype=self.dtype, images=images)
         return PreparedBuild(entry.name, dataset, extractors, tuple(planned), tuple(names))
 
     def place(self) -> object:
@@ -202,7 +221,7 @@ class BuildJob(Job):
             dtype=self.dtype,
             images=self.place(),
             threads=self.threads,
-            check=self.check,
+            check=None if self.check == "sizes" else self.check,  # see prepare
             quota=self._quota(),
         )
         with cluster.client() as client:

@@ -109,8 +109,13 @@ class VerifyJob(Job):
             return cache, load_extractor(cache, checkpoint=self.checkpoint, device=self.device)
 
     def _advice(self, cache: Cache) -> str:
+        from vfs_ops.builds.checks import SAMPLE_IMAGES
+
         try:
             entry = catalog.find(cache.workspace, self.cache, "cache")
         except NotFoundError:  # an id that was never registered
             return "build it again in Python, with check='digests'"
-        return repair_advice(cache, entry, self.checkpoint)
+        advice = repair_advice(cache, entry, self.checkpoint)
+        if self.sample <= SAMPLE_IMAGES or "--check" not in advice:
+            return advice
+        return f"{advice} (which computes {SAMPLE_IMAGES} images anew, not {self.sample})"

@@ -16,11 +16,10 @@ from vfs_ops.builds.execution import Site
 from vfs_ops.builds.planning import (
     PlannedCache,
     as_extractors,
-    cache_specs,
     check_capacity,
     plan_build,
 )
-from vfs_ops.builds.repair import Check, mend, withdraw
+from vfs_ops.builds.repair import Check, mend_finished, withdraw
 from vfs_ops.builds.reports import NoticeCallback, ShardCallback, ShardReport, no_notices, no_shards
 from vfs_ops.builds.retries import persist
 from vfs_ops.builds.reuse import copy_shards
@@ -62,7 +61,7 @@ def build(
     images: Any = None,
     threads: int | None = None,
     client: Client | None = None,
-    check: Check = "sizes",
+    check: Check | None = "sizes",
     quota: int | None = None,
     progress: ProgressCallback = silent,
     on_shard: ShardCallback = no_shards,
@@ -90,7 +89,8 @@ def build(
         computes if None.
     check
         How finished caches are looked at first: ``"sizes"`` finds objects that are missing or cut
-        off, by listings; ``"digests"`` reads all. Damaged shards are computed again.
+        off, by listings; ``"digests"`` reads all, and computes a sample again, as is done before a
+        commit. Damaged shards are computed again. None if `repair.mend_finished` has just looked.
     quota
         Bytes that may be written.
     progress
@@ -138,9 +138,17 @@ def build(
     models = as_extractors(extractors)
 
     def plan() -> list[PlannedCache]:
-        for extractor in models if workspace.writable else ():
-            for spec in cache_specs(dataset, extractor, dtype):
-                mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
+        if check is not None:
+            mend_finished(
+                dataset,
+                models,
+                workspace=workspace,
+                dtype=dtype,
+                images=images,
+                client=client,
+                check=check,
+                on_notice=on_notice,
+            )
         return plan_build(
             dataset, models, workspace=workspace, dtype=dtype, images=images, client=client
         )

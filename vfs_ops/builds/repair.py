@@ -6,38 +6,44 @@ receipt, then its arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vfs_ops.builds.checks import check_shards
+from vfs_ops.builds.checks import SAMPLE_IMAGES, check_sample, check_shards, sample_batches
 from vfs_ops.builds.execution import call_each, in_groups
+from vfs_ops.builds.planning import cache_specs
 from vfs_ops.builds.reports import NoticeCallback
-from vfs_ops.caches.commits import Commit, read_commit, read_committed_receipts, small_objects
+from vfs_ops.caches.commits import Commit, not_as_committed, read_commit, read_committed_receipts
 from vfs_ops.caches.completeness import finished_shards
 from vfs_ops.caches.layout import (
     cache_key,
     features_key,
     read_plan,
+    read_probe,
     receipt_key,
-    sha256,
     sq_norm_key,
     valid_key,
     write_receipt,
 )
 from vfs_ops.caches.plans import Plan
 from vfs_ops.caches.receipts import Receipt, ReceiptTable
+from vfs_ops.datasets.dataset import Dataset
 from vfs_ops.errors import DamagedError
+from vfs_ops.identity.spec import CacheSpec, StoredDtype
+from vfs_ops.models.probe import check_probe, probe
 from vfs_ops.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Client
 
+    from vfs_ops.models.extract import FeatureExtractor
+
 Check = Literal["sizes", "digests"]
 """How a finished cache is looked at: that every object is there with its size, by listings; or that
-every digest is right, by reading all."""
+every digest is right, by reading all, and that the model computes a sample of it."""
 
 _KEPT = ("plan.json",)  # cannot be made again; reading it names what is wrong
 
@@ -55,6 +61,40 @@ def withdraw_commit(workspace: Workspace, cache_id: str) -> None:
     """Make a cache unfinished; its shards stay."""
     workspace.delete(cache_key(cache_id, "complete.json"))
     workspace.delete(cache_key(cache_id, "receipts.parquet"))
+
+
+def mend_finished(
+    dataset: Dataset,
+    extractors: Sequence[FeatureExtractor],
+    *,
+    workspace: Workspace,
+    dtype: StoredDtype,
+    images: Any,
+    check: Check,
+    client: Client | None,
+    on_notice: NoticeCallback,
+) -> None:
+    """Withdraw what is damaged of the finished caches that a build would make.
+
+    A plan that is made then counts what is to be computed again. The arguments are those of
+    `vfs_ops.builds.builder.build`; a workspace that can only be read is left as it is.
+
+    Raises
+    ------
+    DamagedError, UnsafeMetadataError, NewerFormatError, ExtractorMismatchError
+        As `mend` and `mend_sample` do.
+    """
+    for extractor in extractors if workspace.writable else ():
+        specs = cache_specs(dataset, extractor, dtype)
+        for spec in specs:
+            mend(workspace, spec.id, check=check, client=client, on_notice=on_notice)
+        if check == "digests":
+            mend_sample(
+                *(dataset, extractor, specs),
+                workspace=workspace,
+                images=images,
+                on_notice=on_notice,
+            )
 
 
 def mend(
@@ -91,7 +131,9 @@ def mend(
         withdraw_commit(workspace, cache_id)
         on_notice(f"{name}: its commit was withdrawn: {error}")
         return
-    if commit is None or not _mend_documents(workspace, cache_id, commit, on_notice) or not plan:
+    if commit is None or not _mend_documents(workspace, cache_id, plan, commit, on_notice):
+        return
+    if plan is None:
         return
     receipts = read_committed_receipts(workspace, plan, commit)
     finished = finished_shards(workspace, plan)
@@ -101,21 +143,74 @@ def mend(
     problems = _missing_or_cut(workspace, plan, receipts)
     if check == "digests" and not problems:
         problems = _wrong_digests(workspace, plan, receipts, client, on_notice)
-    if problems:
-        withdraw(workspace, plan, sorted(problems))
-        for shard, what in sorted(problems.items()):
-            on_notice(f"{name}: shard {shard} is computed again: {what}")
+    _withdraw_wrong(workspace, plan, problems, on_notice)
+
+
+def mend_sample(
+    dataset: Dataset,
+    extractor: FeatureExtractor,
+    specs: Sequence[CacheSpec],
+    *,
+    workspace: Workspace,
+    images: Any,
+    on_notice: NoticeCallback,
+) -> None:
+    """Withdraw the shards of finished caches that the model does not compute, as a sample tells.
+
+    Their digests may be right: so what was computed wrongly, or changed with its receipt.
+
+    Parameters
+    ----------
+    dataset, extractor, images
+        What the caches are made of; see `vfs_ops.builds.builder.build`.
+    specs
+        What the cache of each of the extractor's layers is.
+    workspace, on_notice
+        See `mend`.
+
+    Raises
+    ------
+    ExtractorMismatchError
+        If the model computes another probe than a cache holds: then it is not for the cache.
+    ImageChangedError, SourceError
+        If the images are not those that were ingested, or are not known.
+    """
+    for layer, spec in enumerate(specs):
+        plan, commit = read_plan(workspace, spec.id), read_commit(workspace, spec.id)
+        if plan is None or commit is None:
+            continue
+        computing = extractor.with_threads(plan.threads)
+        what = f"cache {plan.cache[:12]} and this model"
+        check_probe(read_probe(workspace, plan), probe(computing)[layer], what, spec.precision)
+        receipts = read_committed_receipts(workspace, plan, commit)
+        batches = sample_batches(plan, SAMPLE_IMAGES)
+        reader = dataset.reader(images)
+        found = check_sample(workspace, {layer: (plan, receipts)}, computing, reader, batches)
+        _withdraw_wrong(workspace, plan, {one.shard: one.what for _, one in found}, on_notice)
+
+
+def _withdraw_wrong(
+    workspace: Workspace,
+    plan: Plan,
+    problems: Mapping[int | None, str],
+    on_notice: NoticeCallback,
+) -> None:
+    shards = sorted(shard for shard in problems if shard is not None)
+    if shards:
+        withdraw(workspace, plan, shards)
+    for shard in shards:
+        on_notice(f"cache {plan.cache[:12]}: shard {shard} is computed again: {problems[shard]}")
 
 
 def _mend_documents(
-    workspace: Workspace, cache_id: str, commit: Commit, on_notice: NoticeCallback
+    workspace: Workspace,
+    cache_id: str,
+    plan: Plan | None,
+    commit: Commit,
+    on_notice: NoticeCallback,
 ) -> bool:
     """Delete documents that are not what was committed; returns whether the commit stands."""
-    wrong = []
-    for name in small_objects():
-        data = workspace.read_optional(f"{cache_key(cache_id)}/{name}")
-        if data is None or commit.objects.get(name) != sha256(data):
-            wrong.append(name)
+    wrong = not_as_committed(workspace, cache_id, plan, commit)
     if not wrong:
         return True
     withdraw_commit(workspace, cache_id)
@@ -126,7 +221,9 @@ def _mend_documents(
     return False
 
 
-def _missing_or_cut(workspace: Workspace, plan: Plan, receipts: ReceiptTable) -> dict[int, str]:
+def _missing_or_cut(
+    workspace: Workspace, plan: Plan, receipts: ReceiptTable
+) -> dict[int | None, str]:
     """Find shards whose objects are not there, or have another size, by listing alone."""
     norms = 4 * plan.images_per_shard * plan.grid[0] * plan.grid[1]
     expected: dict[str, NDArray[np.int64]] = {
@@ -134,7 +231,7 @@ def _missing_or_cut(workspace: Workspace, plan: Plan, receipts: ReceiptTable) ->
         "sq_norm": np.full(plan.shard_count, norms),
         "valid": np.full(plan.shard_count, plan.images_per_shard),
     }
-    problems = {}
+    problems: dict[int | None, str] = {}
     for array, sizes in expected.items():
         found = np.full(plan.shard_count, -1)
         for stat in workspace.walk(cache_key(plan.cache, "data.zarr", array, "c")):
@@ -153,15 +250,15 @@ def _wrong_digests(
     receipts: Iterable[Receipt],
     client: Client | None,
     on_notice: NoticeCallback,
-) -> dict[int, str]:
-    found: dict[int, str] = {}
+) -> dict[int | None, str]:
+    found: dict[int | None, str] = {}
     call_each(
         client,
         check_shards,
         ((workspace, plan, group) for group in in_groups(receipts, client)),
         name="check",
         on_result=lambda problems: found.update(
-            {problem.shard: problem.what for problem in problems if problem.shard is not None}
+            {problem.shard: problem.what for problem in problems}
         ),
         on_notice=on_notice,
     )

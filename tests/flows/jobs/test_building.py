@@ -18,6 +18,7 @@ from flows.jobs.ingestion import IngestJob
 from flows.watching import Watcher
 from vfs_ops.builds import builder, clusters, planning
 from vfs_ops.builds.reports import ShardReport
+from vfs_ops.caches.layout import features_key
 from vfs_ops.errors import (
     ClusterError,
     ClusterLostError,
@@ -143,6 +144,18 @@ def test_workers_are_processes_that_know_no_prefect(job, scheduler):
     assert not any(scheduler.run(lambda: "prefect" in sys.modules).values())
     assert len({*scheduler.run(os.getpid).values(), os.getpid()}) == 3
     assert {row["worker"] for row in watcher.tables[-1].rows} <= {"0", "1"}
+
+
+def test_a_finished_cache_that_lacks_a_shard_is_mended_by_the_cluster(job, workspace):
+    [entry] = job().run().entries
+    workspace.delete(features_key(entry.id, 1))
+    again = job().run(watcher := Recording())
+    assert again.computed_shards == 1
+    assert "shard 1 is computed again" in watcher.notes[0]
+    [row] = watcher.tables[-1].rows
+    assert row["shard"] == 1
+    assert row["worker"] in ("0", "1")
+    assert catalog.open_cache(workspace, entry.id).missing_shards == ()
 
 
 def test_each_model_is_registered_and_kept_as_soon_as_it_is_built(job, workspace, monkeypatch):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from makers import make_extractor
 
-from vfs_ops.builds import acceptance
+from vfs_ops.builds import acceptance, repair
 from vfs_ops.builds.builder import build
 from vfs_ops.builds.repair import withdraw
 from vfs_ops.builds.verification import verify
 from vfs_ops.caches.cache import open_cache
-from vfs_ops.caches.commits import small_objects
+from vfs_ops.caches.commits import commit, small_objects
 from vfs_ops.caches.layout import (
     cache_key,
     features_key,
@@ -25,7 +25,13 @@ from vfs_ops.caches.layout import (
 from vfs_ops.caches.receipts import Receipt, encode_receipts
 from vfs_ops.caches.shards import chunk_checksums, decode_features, encode_features
 from vfs_ops.caches.values import squared_norms
-from vfs_ops.errors import DamagedError, IncompleteError, NewerFormatError, UnsafeMetadataError
+from vfs_ops.errors import (
+    DamagedError,
+    ExtractorMismatchError,
+    IncompleteError,
+    NewerFormatError,
+    UnsafeMetadataError,
+)
 from vfs_ops.identity.preprocessing import Preprocessing, Resize
 from vfs_ops.models.extract import FeatureExtractor
 from vfs_ops.models.loading import load_model
@@ -200,6 +206,34 @@ def test_shards_that_the_model_does_not_compute_are_found_by_the_sample(caches, 
     assert computed == [(caches[0].id, 2)]
     assert "not the same bits" in notices[0]
     assert arrays_of(caches[0]) == before
+
+
+def test_features_whose_digests_are_right_are_computed_again_after_the_commit_too(
+    caches, monkeypatch
+):
+    for module in (acceptance, repair):
+        monkeypatch.setattr(module, "SAMPLE_IMAGES", 60)
+    before = arrays_of(caches[1])
+    unfinish(caches[1])
+    forge(caches[1], 2, lambda features: features[::-1])
+    commit(caches[1].workspace, caches[1].plan)
+    assert built_again(caches) == ([], [])
+    computed, notices = built_again(caches, check="digests")
+    assert computed == [(caches[1].id, 2)]
+    assert "not the same bits" in notices[0]
+    assert arrays_of(caches[1]) == before
+
+
+def test_another_model_takes_away_no_cache(caches, monkeypatch):
+    other = make_extractor(seed=1)
+    with pytest.raises(ExtractorMismatchError):
+        repair.mend_sample(
+            *(caches[0].dataset, other, [cache.spec for cache in caches]),
+            workspace=caches[0].workspace,
+            images=None,
+            on_notice=pytest.fail,
+        )
+    assert [verify(cache) for cache in caches] == [[], []]
 
 
 @pytest.mark.parametrize("noise", [1e-3, 0.3])
