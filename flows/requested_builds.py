@@ -43,6 +43,8 @@ class Work(Protocol):
 def start(job: BuildJob, cache_id: str) -> Work:
     """Start a build: by the deployment where a Prefect server is configured, else here.
 
+    Who asks for what a thread of this process builds already gets that build.
+
     Raises
     ------
     UnavailableError, AccessError, NotFoundError, MismatchError
@@ -50,9 +52,22 @@ def start(job: BuildJob, cache_id: str) -> Work:
     """
     address = servers.configured()
     if address is None:
-        return _BuildHere(job)
+        return _build_here(job, cache_id)
     servers.check_answers(address)
     return _BuildThere(job, cache_id)
+
+
+_under_way: Final[dict[tuple[str, BuildJob], _BuildHere]] = {}
+_starting: Final = threading.Lock()
+
+
+def _build_here(job: BuildJob, cache_id: str) -> Work:
+    with _starting:
+        for key in [key for key, build in _under_way.items() if build.ended()]:
+            del _under_way[key]
+        if (cache_id, job) not in _under_way:
+            _under_way[cache_id, job] = _BuildHere(job)
+        return _under_way[cache_id, job]
 
 
 class _Progress(Watcher):
@@ -80,9 +95,12 @@ class _BuildHere:
     def progress(self) -> Progress | None:
         return self._watcher.latest
 
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
     def wait(self, timeout: float | None) -> bool:
         self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self.ended():
             return False
         if self._error is not None:
             raise self._error

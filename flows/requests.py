@@ -101,8 +101,8 @@ def request_cache(
 
     A missing cache is built in the first workspace: by the deployment where a Prefect server is
     configured, else by a thread of this process, which ends with the process. The deployment's own
-    parameters say where it computes. Who asks for the same while its flow run is under way waits
-    for that run. A build that was interrupted goes on when the cache is asked for again.
+    parameters say where it computes. Who asks for the same while its flow run or thread is under
+    way waits for that one. A build that was interrupted goes on when the cache is asked for again.
 
     Parameters
     ----------

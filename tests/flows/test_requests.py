@@ -108,10 +108,13 @@ def test_a_build_that_lasts_is_waited_for_again(photographed, monkeypatch):
     with pytest.raises(TimeoutError, match="still being built"):
         asked.wait(0.01)
     assert not asked.done()
+    assert request_cache(**ASKED, workspaces=photographed).work is asked.work
+    assert request_cache(**ASKED, workspaces=photographed, name="toy").work is not asked.work
     go.set()
     with pytest.raises(SourceError, match="on purpose"):
         asked.wait(60)
     assert asked.progress() == Progress("build", 1, 60, "images")
+    assert request_cache(**ASKED, workspaces=photographed).work is not asked.work
 
 
 def test_the_version_of_the_dataset_that_was_asked_for_is_built(
