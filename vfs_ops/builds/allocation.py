@@ -26,6 +26,8 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_MMAP_MAX: Final = -4
 
+_MOST: Final = 2**31 - 1  # that it takes from a program; the environment may say more
+
 _MIB: Final = 2**20
 _SETTLED: Final = "MALLOC_MMAP_MAX_" in os.environ  # the allocator looked when the process began
 
@@ -61,7 +63,7 @@ def _count(change: int) -> None:
 
 
 def _kept() -> dict[int, int]:
-    return {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1}
+    return {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _MOST}
 
 
 def _usual() -> dict[int, int]:
@@ -70,7 +72,7 @@ def _usual() -> dict[int, int]:
     return {
         _M_MMAP_MAX: 65_536,
         _M_MMAP_THRESHOLD: 32 * _MIB,
-        _M_TRIM_THRESHOLD: int(trim) if trim.isdecimal() else 64 * _MIB,
+        _M_TRIM_THRESHOLD: min(int(trim), _MOST) if trim.isdecimal() else 64 * _MIB,
     }
 
 

@@ -1,9 +1,11 @@
 """Freed memory that stays: what a process asks the system for, while and after it is kept."""
 
+import ctypes
 import os
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +40,20 @@ def test_it_is_given_back_after_an_error():
     with pytest.raises(ZeroDivisionError), freed_memory_kept():
         1 / 0  # noqa: B018
     assert pages_of_a_second_block() > PAGES / 2
+
+
+@needs_glibc
+@pytest.mark.parametrize("threshold", [2**40, 10**30])
+def test_a_threshold_that_only_the_environment_can_say_does_no_harm(monkeypatch, threshold):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", str(threshold))
+    given = []
+    libc = SimpleNamespace(mallopt=lambda *pair: given.append(pair), malloc_trim=lambda pad: None)
+    monkeypatch.setattr(allocation, "_glibc", lambda: libc)
+    monkeypatch.setattr(allocation, "_SETTLED", False)
+    with freed_memory_kept():
+        pass
+    assert len(given) == 5
+    assert all(ctypes.c_int(value).value == value for _, value in given)
 
 
 @needs_glibc
