@@ -56,10 +56,9 @@ class Proposed:
             np.concatenate([part.others for part in parts], axis=1),
         )
 
-    def of(self, query: int | slice, images: slice) -> Proposed:
-        """Return views of some queries and images."""
-        at = query, images
-        return Proposed(self.highest[at], self.window[at], self.others[at])
+    def of(self, query: int) -> Proposed:
+        """Return views of one query's, shape (image,)."""
+        return Proposed(self.highest[query], self.window[query], self.others[query])
 
 
 def decide(

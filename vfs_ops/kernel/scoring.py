@@ -97,13 +97,12 @@ def best_of_parts(
     images, together = Images.of(some, rounding), Proposed.joined(proposed)
     least = np.full(queries, -np.inf) if floors is None else floors
     found = [Best.empty()] * queries
-    every = slice(None)
 
     def one(number: int, scratch: Scratch) -> None:
         if cancelled():
             return
         query, floor = batch.singles[number], float(least[number])
-        found[number] = decide(query, images, together.of(number, every), k, floor, scratch)
+        found[number] = decide(query, images, together.of(number), k, floor, scratch)
 
     spread(range(queries), one, scratch)
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from vfs_ops.datasets.same_images import rows_of
 from vfs_ops.errors import MismatchError, QueryError
 from vfs_ops.progress import ProgressCallback, silent
 from vfs_ops.scans.hits import Hits, frame_html
-from vfs_ops.scans.plan import check_positive, plan_scan
+from vfs_ops.scans.options import check_whole
+from vfs_ops.scans.plan import plan_scan
 from vfs_ops.scans.provenance import Ledger, Provenance, counted
 from vfs_ops.scans.queries import Query, query_again
 from vfs_ops.scans.run import Questions, executor_name
@@ -26,8 +27,6 @@ from vfs_ops.scans.search import search
 
 if TYPE_CHECKING:
     import pandas
-
-MEASURES: Final = ("overlap", "distinct_labels", "spearman", "kendall")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,7 +146,7 @@ def compare(
     --------
     >>> compare(faces, {"layer3": early, "layer4": late}, k=20).to_frame()  # doctest: +SKIP
     """
-    limit = check_positive("k", k)
+    limit = check_whole("k", k)
     named = dict(caches) if isinstance(caches, Mapping) else _named(caches)
     if len(named) < 2:
         raise QueryError(f"{len(named)} cache is given; expected two or more to compare")
@@ -272,7 +271,8 @@ def _queries_for(
 def _sampled(cache: Cache, where: Filters | None, sample: int, seed: int) -> NDArray[np.bool_]:
     """Choose the images of which ranks are correlated."""
     matching = np.flatnonzero(cache.dataset.where(where))
-    count = min(check_positive("sample", sample), len(matching))
+    count = min(check_whole("sample", sample), len(matching))
     chosen = np.zeros(cache.count, np.bool_)
-    chosen[np.random.default_rng(seed).choice(matching, count, replace=False)] = True
+    random = np.random.default_rng(check_whole("seed", seed, least=0))
+    chosen[random.choice(matching, count, replace=False)] = True
     return chosen

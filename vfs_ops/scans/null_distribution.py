@@ -14,7 +14,7 @@ from vfs_ops.datasets.same_images import rows_of
 from vfs_ops.errors import QueryError
 from vfs_ops.kernel.exact import Pattern, exact_scores
 from vfs_ops.progress import Progress, ProgressCallback, silent
-from vfs_ops.scans.plan import check_positive
+from vfs_ops.scans.options import check_whole
 from vfs_ops.scans.provenance import Ledger, Provenance
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.run import Questions
@@ -104,7 +104,7 @@ def null_scores(
     >>> chance = null_scores(cache, query)  # doctest: +SKIP
     >>> chance.percentile(hits.score)  # doctest: +SKIP
     """
-    ledger, count = Ledger(cache), check_positive("samples", samples)
+    ledger, count = Ledger(cache), check_whole("samples", samples)
     [pattern] = ledger.reading(lambda: Questions.of(cache, query, None)).patterns
     allowed = ledger.reading(lambda: cache.dataset.where(where))
     allowed[list(cache.invalid)] = False
@@ -113,7 +113,7 @@ def null_scores(
     rows = np.flatnonzero(allowed)
     if not len(rows):
         raise QueryError("no image is left to draw regions from; widen the filter")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(check_whole("seed", seed, least=0))
     drawn = np.concatenate([random.permutation(rows) for _ in range(-(-count // len(rows)))])[
         :count
     ]

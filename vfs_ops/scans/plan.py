@@ -22,6 +22,7 @@ from vfs_ops.caches.shards import decoded_bytes
 from vfs_ops.datasets.predicates import Filters
 from vfs_ops.errors import IncompleteError, QueryError
 from vfs_ops.scans.clusters import cluster_of, threads_of
+from vfs_ops.scans.options import check_whole
 from vfs_ops.scans.queries import Query
 from vfs_ops.store.urls import REMOTE_PROTOCOLS
 
@@ -176,7 +177,7 @@ def plan_scan(
     """
     cluster = cluster_of(cache, client)
     if threads is not None:
-        at_once = check_positive("threads", threads)
+        at_once = check_whole("threads", threads)
     else:
         at_once = default_threads(cache) if cluster is None else threads_of(cluster)
     allowed = cache.dataset.where(where)
@@ -189,10 +190,11 @@ def plan_scan(
             f"no image is left to search: none of {cache.count} matches the filter; widen it"
         )
     if not allowed.any():
+        chosen = "" if rows is None else "the query's own image and "
+        other = "" if rows is None else ", or give exclude_query_image=False"
         raise QueryError(
-            f"no image is left to search: {matching} of {cache.count} match the filter, and the "
-            f"query's own image and {len(cache.invalid)} without features are left out; widen "
-            "the filter, or give exclude_query_image=False"
+            f"no image is left to search: {matching} of {cache.count} match the filter, and "
+            f"{chosen}{len(cache.invalid)} without features are left out; widen the filter{other}"
         )
     missing = tuple(s for s in cache.missing_shards if allowed[_slice(cache, s)].any())
     if missing and not allow_partial:
@@ -267,19 +269,6 @@ def _tasks(
             size, whole = ranged_cost(cache.workspace, cache.plan, receipt, wanted)[0], False
         group = None if groups is None else groups[here]
         yield ShardTask(receipt, wanted, group, whole, size + norm_bytes(cache.plan))
-
-
-def check_positive(name: str, value: int) -> int:
-    """Refuse what is no whole number from 1 up.
-
-    Raises
-    ------
-    QueryError
-        If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise QueryError(f"{name} is {value!r}; expected a whole number from 1 up")
-    return int(value)
 
 
 def _slice(cache: Cache, shard: int) -> slice:

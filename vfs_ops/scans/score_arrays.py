@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vfs_ops.caches.cache import Cache
 from vfs_ops.datasets.predicates import Filters
-from vfs_ops.kernel.exact import exact_scores
+from vfs_ops.errors import QueryError
+from vfs_ops.kernel.scoring import all_scores
 from vfs_ops.kernel.topk import Best
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.scans.plan import ScanPlan, plan_scan
@@ -165,25 +166,32 @@ def score_map(
 
     ledger = Ledger(cache)
     [pattern] = ledger.reading(lambda: Questions.of(cache, query, None)).patterns
-    rows = np.asarray(images, np.int64)
+    rows = _whole_numbers(images)
     features = ledger.reading(lambda: cache.feature_maps_of(rows))
-    down, across = pattern.offsets(cache.grid)
-    image, y, x = (index.reshape(-1) for index in np.indices((len(rows), down, across)))
-    found = ledger.scoring(lambda: exact_scores(pattern, features, image, y, x))
-    scores = found.reshape(len(rows), down, across)
+    scores = ledger.scoring(lambda: all_scores(pattern, features))
     scores[np.isin(rows, list(cache.invalid))] = np.nan
     return xr.DataArray(
         scores,
         {
             "image": rows,
-            "y": np.arange(down),
-            "x": np.arange(across),
+            "y": np.arange(scores.shape[1]),
+            "x": np.arange(scores.shape[2]),
             **ledger.reading(lambda: _described(cache, rows, ("image", "y", "x"))),
         },
         ("image", "y", "x"),
         name="score",
         attrs=ledger.of_images(rows).attributes(),
     )
+
+
+def _whole_numbers(images: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+    rows = np.asarray(images)
+    if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+        raise QueryError(
+            f"images is {repr(images)[:40]}; expected a list of rows of the dataset, whole numbers "
+            "from 0 up"
+        )
+    return rows.astype(np.int64)
 
 
 def _described(cache: Cache, rows: NDArray[np.int64], taken: Sequence[str]) -> dict[str, Any]:

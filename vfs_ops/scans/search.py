@@ -13,7 +13,8 @@ from vfs_ops.datasets.same_images import rows_of
 from vfs_ops.errors import QueryError
 from vfs_ops.progress import Progress, ProgressCallback, silent
 from vfs_ops.scans.hits import Hits, ManyHits
-from vfs_ops.scans.plan import check_positive, plan_scan
+from vfs_ops.scans.options import check_whole
+from vfs_ops.scans.plan import plan_scan
 from vfs_ops.scans.provenance import Ledger
 from vfs_ops.scans.queries import Query
 from vfs_ops.scans.run import Questions, SearchRun
@@ -175,7 +176,7 @@ def search_iter(
     ...     for partial in run:
     ...         show(partial.hits, partial.fraction)
     """
-    ledger, limit = Ledger(cache), check_positive("k", k)
+    ledger, limit = Ledger(cache), check_whole("k", k)
     questions = ledger.reading(lambda: Questions.of(cache, query, queries))
     count, digests = len(questions.queries), [one.digest for one in questions.queries]
     left = digests if exclude_query_image else [None] * count

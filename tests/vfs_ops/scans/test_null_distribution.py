@@ -69,7 +69,12 @@ def test_percentiles_and_p_values_of_known_scores(of_nothing: Provenance) -> Non
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"samples": 0}, "samples"), ({"where": [("uri", "==", "no")]}, "no image is left")],
+    [
+        ({"samples": 0}, "samples"),
+        ({"seed": -1}, "seed is -1; expected a whole number from 0 up"),
+        ({"seed": None}, "seed is None"),
+        ({"where": [("uri", "==", "no")]}, "no image is left"),
+    ],
 )
 def test_options_that_cannot_be_used_are_refused(
     cache: Cache, options: dict[str, object], message: str

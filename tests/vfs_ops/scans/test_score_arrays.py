@@ -84,3 +84,15 @@ def test_queries_and_images_that_do_not_fit_are_refused(caches: list[Cache]) -> 
         score_images(caches[1], query)
     with pytest.raises(QueryError, match="0 to 59"):
         score_map(caches[0], query, [60])
+    for images in (7, [1.5], [True], ["1"], [[1, 2]]):
+        with pytest.raises(QueryError, match=r"images is .*expected a list of rows"):
+            score_map(caches[0], query, images)  # type: ignore[arg-type]
+    assert score_map(caches[0], query, []).shape[0] == 0
+
+
+def test_a_filter_that_leaves_only_images_without_features_says_so() -> None:
+    maps = np.ones((4, 2, 2, 3), np.float16)
+    cache = made_cache(Workspace.in_memory(), maps, invalid=[2])
+    query = made_query(cache, np.ones((1, 1)), maps[0, :1, :1])
+    with pytest.raises(QueryError, match=r"1 of 4 match the filter, and 1 without .* the filter$"):
+        score_images(cache, query, where=[("uri", "==", "000002.jpg")])
