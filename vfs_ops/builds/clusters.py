@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from vfs_ops.builds.allocation import KEEPING
 from vfs_ops.builds.distribution import TASKS_PER_WORKER
 from vfs_ops.builds.pipeline import available_threads
 from vfs_ops.errors import ClusterError, ClusterLostError, InputError, MissingDependencyError
+from vfs_ops.scans.clusters import check_versions
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -26,8 +27,6 @@ CONNECT_SECONDS: Final = 30.0
 _ENCRYPTED: Final = ("tls", "wss")
 _PROTOCOLS: Final = ("tcp", "tls", "ucx", "ws", "wss")
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_PACKAGES: Final = ("dask", "distributed", "visual-feature-search", "torch")
-_OF_SCHEDULER: Final = ("Python", "dask", "distributed")
 
 BOUNDS: Final = MappingProxyType(
     {
@@ -226,41 +225,7 @@ def _client(place: Any) -> Iterator[Client]:
     except ValueError as error:
         raise InputError(f"{place} cannot be the address of a scheduler ({error})") from error
     try:
-        try:
-            found = client.get_versions(packages=list(_PACKAGES))
-        except OSError as error:
-            raise ClusterLostError(
-                f"the scheduler at {place} or a worker stopped answering ({error}); run again"
-            ) from error
-        _check_versions(found)
+        check_versions(client)
         yield client
     finally:
         client.close(timeout=5)
-
-
-def _check_versions(found: Mapping[str, Any]) -> None:
-    """Refuse a cluster whose Python or libraries cannot take our tasks, or would compute others.
-
-    Dask tells who has what, which needs nothing of ours there.
-    """
-    ours = _versions(found["client"])
-    _compare("the scheduler", _versions(found["scheduler"]), ours, _OF_SCHEDULER)
-    for address, worker in found["workers"].items():
-        _compare(f"worker {address}", _versions(worker), ours, ("Python", *_PACKAGES))
-
-
-def _versions(told: Mapping[str, Any]) -> dict[str, str | None]:
-    packages = dict(told["packages"])
-    return {**packages, "Python": ".".join(packages["python"].split(".")[:2])}
-
-
-def _compare(
-    who: str,
-    theirs: Mapping[str, str | None],
-    ours: Mapping[str, str | None],
-    names: Iterable[str],
-) -> None:
-    for name in names:
-        if theirs.get(name) != ours[name]:
-            has = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
-            raise ClusterError(f"{who} {has}; install {name} {ours[name]} there, as it is here")

@@ -22,6 +22,7 @@ import torch
 from vfs_ops.errors import UnavailableError
 from vfs_ops.kernel.exact import Pattern
 from vfs_ops.kernel.topk import Best
+from vfs_ops.scans.clusters import check_versions_once
 from vfs_ops.scans.plan import ScanPlan, ShardTask
 from vfs_ops.scans.runners import Floors
 from vfs_ops.scans.tasks import ScanJob, Scorer, ShardResult, merged
@@ -58,9 +59,12 @@ def run_on_cluster(
     ------
     UnavailableError
         If the cluster has no workers for a while, or loses them at the same shard again and again.
+    ClusterError
+        If somebody of the cluster has not the libraries that are here.
     """
     from distributed import CancelledError, KilledWorker
 
+    check_versions_once(client)
     finished: SimpleQueue[Any] = SimpleQueue()
     parts = list(_parts(patterns))
     alone = len(parts) == 1  # then they may travel with the job, and one task less is waited for

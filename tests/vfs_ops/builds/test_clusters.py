@@ -5,14 +5,17 @@ import os
 import signal
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import dask
 import distributed
+import numpy as np
 import pytest
 import torch
 from certificates import localhost_certificate
 from dask_processes import running_scheduler, running_worker
 from distributed import Client
+from made_caches import made_cache, made_query
 from makers import make_extractor, stored_bytes
 from saboteurs import Saboteur
 
@@ -23,6 +26,8 @@ from vfs_ops.builds.clusters import local_layout, open_cluster
 from vfs_ops.builds.distribution import threads_here
 from vfs_ops.builds.verification import verify
 from vfs_ops.errors import ClusterError, ClusterLostError, InputError, MissingDependencyError
+from vfs_ops.scans.clusters import check_versions
+from vfs_ops.scans.search import search
 from vfs_ops.store.workspace import Workspace
 
 
@@ -112,16 +117,17 @@ def _settled():
 
 
 def _told(**packages):
-    """Return what Dask tells of what everybody has."""
+    """Return a client that tells what everybody has, as Dask does."""
     told = {who: {"packages": have} for who, have in packages.items()}
-    return {**told, "workers": {"tcp://w": told["worker"]}}
+    told["workers"] = {"tcp://w": told["worker"]}
+    return SimpleNamespace(get_versions=lambda packages: told)
 
 
 def test_other_versions_are_named():
     dask = {"python": "3.11.7.final.0", "dask": "2026.8.0", "distributed": "2026.8.1"}
     ours = {**dask, "torch": "2.9", "visual-feature-search": "1.0"}
     same = {"client": ours, "worker": {**ours, "python": "3.11.2.final.0"}, "scheduler": dask}
-    clusters._check_versions(_told(**same))
+    check_versions(_told(**same))
     cases = [
         (
             "scheduler",
@@ -138,7 +144,7 @@ def test_other_versions_are_named():
     ]
     for who, other, message in cases:
         with pytest.raises(ClusterError, match=message):
-            clusters._check_versions(_told(**{**same, who: {**same[who], **other}}))
+            check_versions(_told(**{**same, who: {**same[who], **other}}))
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -156,19 +162,26 @@ def test_a_scheduler_needs_nothing_of_ours(dataset, tmp_path):
 
 
 def test_a_worker_without_our_packages_is_an_error_in_one_line(tmp_path):
+    """Of builds, which look as they open the cluster, and of searches, which are given a client."""
+    maps = np.ones((4, 2, 2, 3), np.float32)
+    cache = made_cache(Workspace.at(str(tmp_path / "searched")), maps)
+    query = made_query(cache, np.ones((1, 1)), maps[0, :1, :1])
+
+    def open_for_a_build():
+        with open_cluster(address):
+            pass
+
     with (
         running_scheduler(tmp_path) as (_, address),
         running_worker(tmp_path, bare=True),
-        Client(address) as waiting,
+        Client(address) as client,
     ):
-        waiting.wait_for_workers(1, timeout=300)
-        with (
-            pytest.raises(ClusterError, match="lacks visual-feature-search; install") as caught,
-            open_cluster(address),
-        ):
-            pass
-        assert "\n" not in str(caught.value)
-        assert not isinstance(caught.value, ClusterLostError)
+        client.wait_for_workers(1, timeout=300)
+        for use in (open_for_a_build, lambda: search(cache, query, 2, client=client)):
+            with pytest.raises(ClusterError, match="lacks visual-feature-search; inst") as caught:
+                use()
+            assert "\n" not in str(caught.value)
+            assert not isinstance(caught.value, ClusterLostError)
 
 
 @pytest.fixture
