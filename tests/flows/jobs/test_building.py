@@ -246,6 +246,28 @@ def test_a_single_shard_on_this_machine_is_built_in_this_process(folder, workspa
     assert [row["worker"] for row in watcher.tables[-1].rows] == ["this process"]
 
 
+def test_a_run_that_ended_before_it_registered_is_made_good_by_the_next(
+    folder, workspace, monkeypatch
+):
+    choices = (ExtractorChoice(**MODEL, layers=(LAYER,)),)
+    job = BuildJob(
+        workspace=workspace.url, dataset="photos", source=str(folder), extractors=choices
+    )
+
+    def ended(stage, cache):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_stage.BuildStage, "_register", ended)
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
+    assert catalog.list_entries(workspace, "cache") == []
+    assert "cache" not in {found.kind for found in find_unused(workspace, ()).unused}
+    built = job.run()
+    assert built.computed_shards == 0
+    assert catalog.list_entries(workspace, "cache") == list(built.entries)
+
+
 @pytest.mark.long
 def test_a_night_on_object_storage_and_a_cluster_of_its_own(job, s3_workspace):
     given = {"workspace": s3_workspace.url, "cluster": "local", "workers": 1, "threads": 1}
