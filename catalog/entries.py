@@ -12,6 +12,9 @@ from vfs_ops.identity.canonical import FORMATS, canonical_json, check_format, ch
 
 EntryType = Literal["dataset", "cache"]
 
+MOST_RECORDS: Final = 99_999
+"""Highest version of a name, and highest number of a record of its aliases or deprecations."""
+
 _FIELDS: Final = ("type", "name", "version", "id", "created", "facts", "about", "built")
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from catalog.contents import contents_of
-from catalog.entries import EntryType
+from catalog.entries import MOST_RECORDS, EntryType
 from catalog.index import rebuild_index
 from catalog.lookup import find
 from catalog.marks import MOST_REASON, Alias, AnyMark, Deprecation, check_alias_name
@@ -15,9 +14,6 @@ from catalog.registration import now, user
 from vfs_ops.errors import SpecError
 from vfs_ops.identity.canonical import check_name
 from vfs_ops.store.workspace import Workspace
-
-MOST_RECORDS: Final = 99_999
-"""Highest number of a record of aliases or deprecations of one name."""
 
 
 def set_alias(workspace: Workspace, kind: EntryType, name: str, alias: str, version: int) -> Alias:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.about import About, Licences
 from catalog.contents import list_versions
-from catalog.entries import Entry, EntryType
+from catalog.entries import MOST_RECORDS, Entry, EntryType
 from catalog.facts import cache_facts, dataset_facts
 from catalog.index import rebuild_index
 from catalog.lookup import find
 from catalog.records import read_records
-from vfs_ops.errors import NameTakenError
+from vfs_ops.errors import NameTakenError, SpecError
 from vfs_ops.identity.canonical import check_name
 from vfs_ops.store.workspace import Workspace
 
@@ -194,7 +194,13 @@ def _append(
         entries = [record.found for record in own if isinstance(record.found, Entry)]
         if own and not isinstance(own[-1].found, Entry | NameTakenError):
             entries = []  # nobody can say what the last one says, so it is said anew
-        entry = say(entries, own[-1].place[3] + 1 if own else 1)
+        number = own[-1].place[3] + 1 if own else 1
+        if number > MOST_RECORDS:
+            raise SpecError(
+                f"version {MOST_RECORDS} of {kind} {name} is there already, and no more can be "
+                "numbered; register it under another name"
+            )
+        entry = say(entries, number)
         _check_free(entry, [record.found for record in own if isinstance(record.found, Entry)])
         known = _last_beside(entries, entry)
         if known and (known.id, known.facts, known.about) == (entry.id, entry.facts, entry.about):

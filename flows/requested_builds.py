@@ -22,8 +22,8 @@ LEFT_TO_DEPLOYMENT: Final = (
 """Fields of a `BuildJob` that say where and how the work is done, and change nothing of what is
 made."""
 
-_FAILED: Final = ("Failed", "Crashed", "Cancelled", "TimedOut")
-"""Final states of a flow run that made no cache."""
+_FAILED: Final = ("Failed", "Crashed", "Cancelled")
+"""Types of the final states of a flow run that made no cache."""
 
 
 class Work(Protocol):

@@ -53,7 +53,8 @@ class Submitted:
         Returns
         -------
         str
-            Name of its state, as ``Completed`` or ``Failed``; if time is over, of the present one.
+            Type of its state, as ``Completed`` or ``Failed``, whatever its name; if time is over,
+            of the present one.
 
         Raises
         ------
@@ -77,9 +78,9 @@ class Submitted:
             while True:
                 state = client.read_flow_run(UUID(self.flow_run_id)).state
                 if state is not None and state.is_final():
-                    return state.name or ""
+                    return state.type.value.title()
                 if end is not None and time.monotonic() >= end:
-                    return (state.name or "") if state is not None else ""
+                    return state.type.value.title() if state is not None else ""
                 time.sleep(_SECONDS)
 
 

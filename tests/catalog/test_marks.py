@@ -157,7 +157,7 @@ def test_no_record_of_an_alias_makes_a_version_another(versions, alias):
     assert len(catalog.read_contents(versions).problems) == 1
 
 
-def test_where_no_number_is_left_it_says_so(versions):
+def test_where_no_number_is_left_it_says_so(versions, caches):
     first = catalog.set_alias(versions, "dataset", "photos", "team-default", 2)
     versions.create(
         first.key.replace("00001", "99999"), replace(first, number=99999, version=1).encode()
@@ -165,6 +165,12 @@ def test_where_no_number_is_left_it_says_so(versions):
     assert catalog.find(versions, "photos@team-default").version == 1
     with pytest.raises(SpecError, match="no more can be numbered"):
         catalog.set_alias(versions, "dataset", "photos", "team-default", 3)
+    last = replace(catalog.find(versions, "photos@3"), version=99999)
+    versions.create(last.key, last.encode())
+    dataset = replace(caches[0].dataset, id=last.id)
+    assert catalog.register_dataset(versions, "photos", dataset).version == 99999
+    with pytest.raises(SpecError, match="register it under another name"):
+        catalog.register_dataset(versions, "photos", dataset, about=About(owner="somebody else"))
 
 
 @pytest.mark.parametrize("change", [{"successor": 5}, {"version": 0}, {"reason": "x" * 1001}])
