@@ -195,17 +195,17 @@ def _append(
         if own and not isinstance(own[-1].found, Entry | NameTakenError):
             entries = []  # nobody can say what the last one says, so it is said anew
         number = own[-1].place[3] + 1 if own else 1
-        if number > MOST_RECORDS:
-            raise SpecError(
-                f"version {MOST_RECORDS} of {kind} {name} is there already, and no more can be "
-                "numbered; register it under another name"
-            )
         entry = say(entries, number)
         _check_free(entry, [record.found for record in own if isinstance(record.found, Entry)])
         known = _last_beside(entries, entry)
         if known and (known.id, known.facts, known.about) == (entry.id, entry.facts, entry.about):
             rebuild_index(workspace)  # whoever wrote the record may have been killed before
             return known
+        if number > MOST_RECORDS:
+            raise SpecError(
+                f"version {MOST_RECORDS} of {kind} {name} is there already, and no more can be "
+                "numbered; register it under another name"
+            )
         if _create(workspace, entry):
             return entry
 
