@@ -195,7 +195,7 @@ def _append(
         if own and not isinstance(own[-1].found, Entry | NameTakenError):
             entries = []  # nobody can say what the last one says, so it is said anew
         number = own[-1].place[3] + 1 if own else 1
-        entry = say(entries, number)
+        entry = say(entries, min(number, MOST_RECORDS))  # it may say what the last one says
         _check_free(entry, [record.found for record in own if isinstance(record.found, Entry)])
         known = _last_beside(entries, entry)
         if known and (known.id, known.facts, known.about) == (entry.id, entry.facts, entry.about):
