@@ -107,7 +107,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch, tmp_path)
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(UnavailableError, match="checkpoint=") as caught:
+    with pytest.raises(UnavailableError, match="give it as checkpoint") as caught:
         load_model("torchvision:resnet18", weights="IMAGENET1K_V1")
     assert "hunter2" not in str(caught.value)
 

@@ -17,7 +17,7 @@ from vfs_ops.scans.queries import Query, query_from_row
 from vfs_ops.store.workspace import Workspace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def processes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Client]:
