@@ -23,6 +23,7 @@ def main() -> int:
         ["search_reference"],
         ["in_ram"],
         ["products"],
+        ["checksums"],
         ["scale"],
         ["scan", "--suites", "local", "batches", "overhead"],
         ["scan", "--dtype", "float32", "--suites", "local"],
