@@ -42,7 +42,7 @@ _EXIT_CODES: tuple[tuple[type[errors.VfsError], int], ...] = (
 )
 
 _TRACEBACK = "VFS_TRACEBACK"
-_NOT_READING = ("layers", "deploy", "serve")
+_WITHOUT_WORKSPACE = ("layers", "deploy", "serve")
 """Commands that do not begin with the workspace."""
 
 _EPILOG = """Exit codes: 0 done, 2 something given cannot be used, 3 not found, 4 does not match or
@@ -76,8 +76,8 @@ def cli(context: click.Context, workspace: str) -> None:
     Start with `vfs demo`. With your own photos: `vfs ingest`, `vfs build`, `vfs search`.
     """
     context.obj = Workspace.at(workspace)
-    if context.invoked_subcommand not in _NOT_READING:
-        context.with_resource(doing(f"reading {context.obj.url}"))
+    if context.invoked_subcommand not in _WITHOUT_WORKSPACE:
+        context.with_resource(doing(f"working in {context.obj.url}"))
 
 
 for command in (

@@ -185,11 +185,17 @@ def children(process):
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+def told(process):
+    """Return what a process says until it ends, but for what it is doing while that takes long."""
+    said = process.communicate()[1].split("\n")
+    return [line for line in said if line and not line.endswith(" …")]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_tracked_run_ends_when_its_group_is_interrupted(tracked, sent, workspace):
     os.killpg(tracked.pid, sent)
-    said = [line for line in tracked.communicate()[1].split("\n") if line]
+    said = told(tracked)
     assert (tracked.returncode, said[1:]) == (130, [INTERRUPTED])
     assert said[0].startswith("tracked by an embedded Prefect server")
     assert workspace.walk() == []
@@ -200,7 +206,7 @@ def test_a_run_whose_server_was_killed_can_be_interrupted(tracked):
     for child in children(tracked):
         os.kill(child, signal.SIGKILL)
     os.killpg(tracked.pid, signal.SIGINT)
-    said = [line for line in tracked.communicate()[1].split("\n") if line]
+    said = told(tracked)
     assert (tracked.returncode, said[1:]) == (130, [INTERRUPTED])
 
 
@@ -209,7 +215,7 @@ def test_a_run_whose_server_was_killed_does_its_work(tracked, web, workspace):
     for child in children(tracked):
         os.kill(child, signal.SIGKILL)
     web.answer.set()
-    said = [line for line in tracked.communicate()[1].split("\n") if line]
+    said = told(tracked)
     assert tracked.returncode == 0, said
     assert any("does not answer" in line for line in said)
     assert not any("Traceback" in line or "Error" in line for line in said), said
