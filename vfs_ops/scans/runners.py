@@ -24,9 +24,9 @@ Floors = Callable[[], Sequence[float]]
 SHARDS_TOGETHER: Final = 64
 """Shards in memory that are scored in one call: enough for the kernel to choose well what it
 scores exactly."""
-SCORED_TOGETHER: Final = 2048
-"""Shards times queries in one call, at most: it then takes some hundred milliseconds, so that
-partial results of a long search come out."""
+SCORED_TOGETHER: Final = 8192
+"""Shards times queries in one call, at most: partial results of a long search then come out every
+few seconds, and what is spent on each query in each call matters little."""
 
 _threads_lock = threading.Lock()
 _threads_users = 0
