@@ -144,8 +144,9 @@ class _Shares:
         """Return what another task is to do beside those that run; None if nothing, for now."""
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._threads, self._looked = self._client.nthreads() or {None: 1}, time.monotonic()
-        every = self._running.total()
-        if not self._waiting or every >= (self._limit or every + 1):
+        if not self._waiting:
+            return None
+        if self._limit is not None and self._running.total() >= self._limit:
             return None
         worker = min(self._threads, key=lambda one: self._running[one] / self._threads[one])
         if self._running[worker] >= TASKS_PER_THREAD * self._threads[worker]:
